@@ -1,0 +1,133 @@
+"""The golden model: the definition of what the chip computes, sample by sample, in integers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from locallearn.quant import classifier
+from locallearn.quant.dense import DenseWeights
+from locallearn.quant.lfsr import LeapingLfsr
+from locallearn.quant.plan import NOISE_LEAP, LayerPlan, NetworkPlan
+from locallearn.quant.spec import NetworkSpec
+from numpy.typing import NDArray
+
+__all__ = ["GoldenLayer", "GoldenNetwork", "LayerCounters", "LayerTrace", "quantise_pixels"]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class LayerCounters:
+    """What a layer did, as its chip counters say; every one is defined by the data, none by timing.
+
+    events         non-zero inputs, one bias a sample included
+    words_read     weight words (a row of all lanes) read by forward and learn
+    words_written  weight words written by learn
+    learned        samples whose learn phase ran
+    skipped        labelled samples without any error, so without a learn phase
+    saturated      weights that an update clipped
+    """
+
+    events: int = 0
+    words_read: int = 0
+    words_written: int = 0
+    learned: int = 0
+    skipped: int = 0
+    saturated: int = 0
+
+    def clear(self) -> None:
+        for counter in fields(self):
+            setattr(self, counter.name, 0)
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What a layer made of one sample.
+
+    event_index, event_value  (n,): its non-zero inputs and the bias, in order
+    activations               (neurons,)
+    scores                    (classes,): S' of `classifier`
+    predicted                 the class with the largest score
+    error                     (classes,) or None where there was no label
+    """
+
+    event_index: Ints
+    event_value: Ints
+    activations: Ints
+    scores: Ints
+    predicted: int
+    error: Ints | None
+
+    @property
+    def error_size(self) -> int:
+        """The error at the label, 1 - p(label) in units of 2^-error_bits; 0 without a label."""
+        return 0 if self.error is None else -int(self.error.min())
+
+
+class GoldenLayer:
+    """One dense layer with its local classifier and its own rounding noise."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        self.plan = plan
+        self.memory = DenseWeights(plan)
+        self.memory.weights = plan.initial_weights()
+        self.noise = LeapingLfsr(plan.noise_seed, NOISE_LEAP)
+        self.counters = LayerCounters()
+        self._signs = classifier.signs(plan, plan.classifier_seed)
+
+    def step(self, x: Ints, label: int | None, decay: int) -> LayerTrace:
+        """Infer one sample, shape (inputs,), and learn from it where there is a label."""
+        plan, counters = self.plan, self.counters
+        (index,) = x.nonzero()
+        index = np.append(index, plan.inputs)
+        value = np.append(x[index[:-1]], plan.input_format.half)
+        activations = self.memory.forward(index, value)
+        scores = classifier.scores(self._signs, activations)
+        counters.events += len(index)
+        counters.words_read += len(index) * plan.groups
+        error = None if label is None else classifier.error(plan, scores, label)
+        if error is not None:
+            if error.any():
+                h = classifier.back_project(self._signs, error, activations)
+                words, clipped = self.memory.learn(index, value, h << (plan.max_decay - decay), self.noise)
+                counters.learned += 1
+                counters.words_read += words
+                counters.words_written += words
+                counters.saturated += clipped
+            else:
+                counters.skipped += 1
+        return LayerTrace(index, value, activations, scores, classifier.classify(scores), error)
+
+
+class GoldenNetwork:
+    """All layers, each learning from every sample at once: nothing waits for an error from above."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        self.spec = spec
+        self.plan = NetworkPlan(spec)
+        self.layers = [GoldenLayer(plan) for plan in self.plan.layers]
+        self.decay = 0
+
+    def step(self, x: NDArray[np.uint8], label: int | None = None) -> list[LayerTrace]:
+        """One sample, shape (inputs,) of input-format integers, through all layers; learns if labelled."""
+        traces = []
+        activations = x.astype(np.int64)
+        for layer in self.layers:
+            traces.append(layer.step(activations, label, self.decay))
+            activations = traces[-1].activations
+        return traces
+
+    @property
+    def weights(self) -> list[NDArray[np.int32]]:
+        """Of every layer, shape (neurons, fan_in), biases last."""
+        return [layer.memory.weights for layer in self.layers]
+
+    @weights.setter
+    def weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
+        for layer, values in zip(self.layers, weights, strict=True):
+            layer.memory.weights = values
+
+
+def quantise_pixels(spec: NetworkSpec, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """8-bit pixels, any shape, as integers of the input format: low bits are dropped."""
+    return pixels >> np.uint8(8 - spec.input.bits)

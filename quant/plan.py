@@ -1,0 +1,222 @@
+"""Everything that follows from a description: widths, depths, shifts, seeds, capacities.
+
+RTL, golden model and host size themselves from here and nowhere else.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from locallearn.quant.formats import QFormat
+from locallearn.quant.spec import NetworkSpec
+from numpy.typing import NDArray
+
+__all__ = ["ERROR_TABLE", "NOISE_LEAP", "LayerPlan", "NetworkPlan", "lane_rotation"]
+
+ERROR_TABLE = tuple(round(256 * 2 ** (-u / 4)) for u in range(36))
+"""2^(-u/4) with 8 fraction bits; beyond the table it is 0. A quarter of an octave is fine enough for a softmax
+whose result keeps 6 to 8 bits."""
+
+NOISE_LEAP = 32
+"""Steps of the noise register between two weight words; a power of two, see `lfsr.LeapingLfsr`."""
+
+_NOISE_SPACING = 11
+"""Odd, so that the rotations of 64 lanes all differ; more than the usual 8 noise bits, so neighbours share none."""
+
+SAMPLES_HELD = 4
+"""Samples that an event buffer can hold beside one another, room for their events permitting."""
+
+
+def lane_rotation(lane: int) -> int:
+    """How far a lane sees the shared noise word rotated right."""
+    return lane * _NOISE_SPACING % 64
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """The derived numbers of layer `index`. Widths are in bits, depths in words."""
+
+    spec: NetworkSpec
+    index: int
+
+    @property
+    def inputs(self) -> int:
+        """Inputs, the bias's constant not counted."""
+        return self.spec.inputs(self.index)
+
+    @property
+    def neurons(self) -> int:
+        return self.spec.layers[self.index].neurons
+
+    @property
+    def lanes(self) -> int:
+        return self.spec.layers[self.index].lanes
+
+    @property
+    def classes(self) -> int:
+        return self.spec.classes
+
+    @property
+    def input_format(self) -> QFormat:
+        return self.spec.input_format(self.index)
+
+    @property
+    def output_format(self) -> QFormat:
+        return self.spec.activation
+
+    @property
+    def weight_format(self) -> QFormat:
+        return self.spec.weight
+
+    @property
+    def groups(self) -> int:
+        """Passes over the events a sample: neurons / lanes, rounded up."""
+        return -(-self.neurons // self.lanes)
+
+    @property
+    def fan_in(self) -> int:
+        """Weights of a neuron, its bias (the last) included; also the most events a sample can have."""
+        return self.inputs + 1
+
+    @property
+    def weight_rows(self) -> int:
+        """Depth of the weight memory; a row holds one weight a lane, row group * fan_in + input."""
+        return self.groups * self.fan_in
+
+    @property
+    def event_depth(self) -> int:
+        """Words of the event buffer: a power of two with room for two samples without a single zero."""
+        return 1 << (2 * self.fan_in - 1).bit_length()
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Signed; the worst sum fits, so accumulators never saturate."""
+        worst = -self.weight_format.min * (self.inputs * self.input_format.max + self.input_format.half)
+        return worst.bit_length() + 1
+
+    @property
+    def requantise_shift(self) -> int:
+        return self.weight_format.fraction + self.input_format.fraction - self.output_format.fraction
+
+    @property
+    def score_bits(self) -> int:
+        """Unsigned: the sum of all activations at their largest."""
+        return (self.neurons * self.output_format.max).bit_length()
+
+    @property
+    def score_shift(self) -> int:
+        return self.spec.score_shift(self.index)
+
+    @property
+    def normaliser_bits(self) -> int:
+        """Largest shift beyond 8 that stands in for the division by the softmax's sum: ceil(log2(classes))."""
+        return (self.classes - 1).bit_length()
+
+    @property
+    def error_bits(self) -> int:
+        """Fraction bits of an error; 1.0 is 2^error_bits."""
+        return self.spec.error_bits
+
+    @property
+    def error_width(self) -> int:
+        """Signed width that holds -1.0 .. 1.0."""
+        return self.error_bits + 2
+
+    @property
+    def max_decay(self) -> int:
+        return self.spec.max_decay
+
+    @property
+    def scaled_error_width(self) -> int:
+        """Signed width of the back-projected error after scaling by the rate's decay."""
+        return self.error_width + self.max_decay
+
+    @property
+    def update_shift(self) -> int:
+        return self.spec.update_shift(self.index)
+
+    @property
+    def noise_bits(self) -> int:
+        """Random bits that the update uses: never more than it shifts away."""
+        return min(self.spec.noise_bits, self.update_shift)
+
+    def noise_value(self, word: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Random words of `noise_bits` as the fractions that the update adds, at any array shape.
+
+        Words sit at the top of the bits shifted away. Where room is left below, a one there makes them the
+        middles of their intervals, so that the mean is exactly one half.
+        """
+        spare = self.update_shift - self.noise_bits
+        return word << spare | (1 << spare >> 1)
+
+    # -- seeds -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _seeds(self) -> tuple[int, int]:
+        sequence = np.random.SeedSequence([self.spec.training.seed, self.index])
+        classifier, noise = (int(word) for word in sequence.generate_state(2, np.uint64))
+        # The all-zero state is the one that an LFSR never leaves.
+        return classifier or 1, noise or 1
+
+    @property
+    def classifier_seed(self) -> int:
+        """First state of the register that makes the classifier's signs."""
+        return self._seeds[0]
+
+    @property
+    def noise_seed(self) -> int:
+        """First state of the register that makes the rounding noise."""
+        return self._seeds[1]
+
+    def initial_weights(self) -> NDArray[np.int32]:
+        """Weights before learning, shape (neurons, fan_in): uniform, biases (the last column) 0."""
+        rng = np.random.default_rng([self.spec.training.seed, self.index, 0])
+        largest = 1 << (self.weight_format.fraction - self.spec.init_shift(self.index))
+        weights = rng.integers(-largest, largest, (self.neurons, self.fan_in), np.int32, endpoint=True)
+        weights[:, -1] = 0
+        clipped: NDArray[np.int32] = np.clip(weights, self.weight_format.min, self.weight_format.max)
+        return clipped
+
+    # -- the weight memory's layout --------------------------------------------------------------------
+
+    def to_rows(self, weights: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Weights (neurons, fan_in) as memory rows (weight_rows, lanes); lanes without a neuron hold 0."""
+        padded = np.zeros((self.groups * self.lanes, self.fan_in), np.int32)
+        padded[: self.neurons] = weights
+        by_group = padded.reshape(self.groups, self.lanes, self.fan_in)
+        return by_group.transpose(0, 2, 1).reshape(self.weight_rows, self.lanes)
+
+    def from_rows(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The inverse of `to_rows`."""
+        by_group = rows.reshape(self.groups, self.fan_in, self.lanes).transpose(0, 2, 1)
+        return by_group.reshape(self.groups * self.lanes, self.fan_in)[: self.neurons]
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """The derived numbers of the whole network."""
+
+    spec: NetworkSpec
+
+    @cached_property
+    def layers(self) -> tuple[LayerPlan, ...]:
+        return tuple(LayerPlan(self.spec, index) for index in range(len(self.spec.layers)))
+
+    @property
+    def classes(self) -> int:
+        return self.spec.classes
+
+    @property
+    def weight_bits(self) -> int:
+        """Memory for all weights, in bits."""
+        return sum(p.weight_rows * p.lanes * p.weight_format.bits for p in self.layers)
+
+    @property
+    def event_bits(self) -> int:
+        """Memory for all event buffers, in bits."""
+        return sum(p.event_depth * ((p.fan_in - 1).bit_length() + p.input_format.bits) for p in self.layers)
+
+    @property
+    def dense_cycles(self) -> int:
+        """Cycles of the slowest layer's forward pass over a sample without a single zero."""
+        return max(p.fan_in * p.groups for p in self.layers)

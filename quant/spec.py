@@ -1,0 +1,340 @@
+"""The description of a network: frozen, validated, TOML on disk.
+
+Everything else (widths, depths, schedules, register map, golden model, RTL) is derived from it, see `plan.py`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import tomllib
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from locallearn.quant.errors import SpecError
+from locallearn.quant.formats import QFormat
+
+__all__ = ["InputSpec", "LayerSpec", "NetworkSpec", "TrainingSpec", "load_spec", "preset_names"]
+
+# What the arithmetic and the packets can carry; everything inside these ranges is built and tested.
+MAX_INPUTS = 1 << 16
+MAX_NEURONS = 1 << 12
+MAX_LAYERS = 32
+MAX_CLASSES = 256
+MAX_DECAY = 8
+MAX_SHIFT = 40
+
+
+def _check_int(what: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SpecError(f"{what} = {value!r}: must be a whole number")
+    if not low <= value <= high:
+        raise SpecError(f"{what} = {value}: must be between {low} and {high}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What one sample is: `size` unsigned numbers. Pixels of 8 bits lose their low bits where `bits` < 8."""
+
+    size: int
+    bits: int = 8
+    fraction: int = 8
+
+    @property
+    def format(self) -> QFormat:
+        return QFormat(self.bits, self.fraction)
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A dense layer with its own local classifier.
+
+    neurons      outputs of the layer
+    lanes        multipliers working side by side, one neuron each: neurons / lanes passes a sample
+    rate_shift   learning rate 2^-rate_shift; None takes the training section's
+    score_shift  the classifier's temperature: score differences are taken in units of 2^score_shift; None
+                 makes the scores of random activations spread over a few units, whatever the layer's width
+    init_shift   initial weights are uniform in +-2^-init_shift; None takes it from the fan-in
+    """
+
+    neurons: int
+    lanes: int = 1
+    rate_shift: int | None = None
+    score_shift: int | None = None
+    init_shift: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How the network learns.
+
+    rate_shift   learning rate 2^-rate_shift, for layers that name none of their own
+    decay        added to the shift, one entry an epoch; its length is the default number of epochs and its
+                 last entry stays for epochs beyond it
+    seed         of initial weights, classifiers, rounding noise and the order of samples
+    """
+
+    rate_shift: int = 8
+    decay: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2, 3)
+    seed: int = 1
+
+    @property
+    def epochs(self) -> int:
+        return len(self.decay)
+
+    def decay_at(self, epoch: int) -> int:
+        """The shift added in `epoch`, counted from 0."""
+        return self.decay[min(epoch, len(self.decay) - 1)]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One description of a network that learns by local errors.
+
+    activation   unsigned format of what a layer passes on
+    weight       signed format of the weights, biases included
+    error_bits   fraction bits of the classifiers' errors
+    noise_bits   random bits of the stochastic rounding
+
+    Raises SpecError, naming the field, where a value is impossible.
+    """
+
+    name: str
+    classes: int
+    input: InputSpec
+    layers: tuple[LayerSpec, ...]
+    activation: QFormat = field(default=QFormat(8, 4))
+    weight: QFormat = field(default=QFormat(12, 11, signed=True))
+    error_bits: int = 6
+    noise_bits: int = 8
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+
+    def __post_init__(self) -> None:
+        _check_int("classes", self.classes, 2, MAX_CLASSES)
+        _check_int("input.size", self.input.size, 1, MAX_INPUTS)
+        # The constant that feeds the biases is 0.5 and must be a number of the format.
+        self.input.format.check("input", range(1, 9), range(1, self.input.bits + 1))
+        self.activation.check("activation", range(1, 9), range(1, self.activation.bits + 1))
+        self.weight.check("weight", range(2, 17), range(0, 17))
+        _check_int("error_bits", self.error_bits, 2, 8)
+        _check_int("noise_bits", self.noise_bits, 1, 16)
+        if not self.layers:
+            raise SpecError("layers: none given, at least one [[layers]] is needed")
+        if len(self.layers) > MAX_LAYERS:
+            raise SpecError(f"layers: {len(self.layers)} given, at most {MAX_LAYERS} are possible")
+        for number, layer in enumerate(self.layers):
+            where = f"layers[{number}]"
+            _check_int(f"{where}.neurons", layer.neurons, 1, MAX_NEURONS)
+            _check_int(f"{where}.lanes", layer.lanes, 1, layer.neurons)
+            for name, high in (("rate_shift", MAX_SHIFT), ("score_shift", 16), ("init_shift", 16)):
+                value = getattr(layer, name)
+                if value is not None:
+                    _check_int(f"{where}.{name}", value, 0, high)
+        _check_int("training.rate_shift", self.training.rate_shift, 0, MAX_SHIFT)
+        _check_int("training.seed", self.training.seed, 0, (1 << 64) - 1)
+        if not self.training.decay:
+            raise SpecError("training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]")
+        for epoch, shift in enumerate(self.training.decay):
+            _check_int(f"training.decay[{epoch}]", shift, 0, MAX_DECAY)
+        self._check_shifts()
+
+    def _check_shifts(self) -> None:
+        """The two right shifts of the datapath, requantise and update, must not turn into left shifts."""
+        for number, layer in enumerate(self.layers):
+            fraction = self.input.fraction if number == 0 else self.activation.fraction
+            if self.weight.fraction + fraction < self.activation.fraction:
+                raise SpecError(
+                    f"weight.fraction = {self.weight.fraction}: with inputs of {fraction} fraction bits layer "
+                    f"{number} cannot make activations of {self.activation.fraction}; "
+                    f"at least {self.activation.fraction - fraction} is needed"
+                )
+            shift = self.update_shift(number)
+            if not 1 <= shift <= MAX_SHIFT:
+                offset = shift - self.rate_shift(number)
+                raise SpecError(
+                    f"layers[{number}]: rate_shift = {self.rate_shift(number)} with these formats is an update "
+                    f"shift of {shift}; rate_shift must be between {max(0, 1 - offset)} and {MAX_SHIFT - offset}"
+                )
+            if layer.init_shift is None:
+                continue
+            if layer.init_shift > self.weight.fraction:
+                raise SpecError(
+                    f"layers[{number}].init_shift = {layer.init_shift}: below the weights' unit, at most "
+                    f"{self.weight.fraction} is possible"
+                )
+
+    # -- numbers that more than one reader needs -------------------------------------------------------
+
+    @property
+    def max_decay(self) -> int:
+        """The largest entry of the decay: the chip's scaled error has that many bits to spare."""
+        return max(self.training.decay)
+
+    def inputs(self, layer: int) -> int:
+        """Inputs of a layer, its bias not counted."""
+        return self.input.size if layer == 0 else self.layers[layer - 1].neurons
+
+    def input_format(self, layer: int) -> QFormat:
+        """The format of a layer's inputs."""
+        return self.input.format if layer == 0 else self.activation
+
+    def rate_shift(self, layer: int) -> int:
+        """The learning rate's shift before any decay."""
+        own = self.layers[layer].rate_shift
+        return self.training.rate_shift if own is None else own
+
+    def update_shift(self, layer: int) -> int:
+        """How far the product of input and scaled error is shifted right to weight units.
+
+        delta W = 2^-rate d x with d = 2 h 2^-error_bits (`classifier.back_project` halves d) and
+        h scaled up by max_decay - decay.
+        """
+        fraction = self.input_format(layer).fraction
+        return fraction + self.error_bits + self.rate_shift(layer) + self.max_decay - self.weight.fraction - 1
+
+    def score_shift(self, layer: int) -> int:
+        """The classifier's temperature: own, or such that random scores differ by about 4 in nats.
+
+        Two scores of N random activations of about 1 differ by about sqrt(N); four units are a factor of
+        two in probability, and the chip's scores are half of the +-1 classifier's.
+        """
+        own = self.layers[layer].score_shift
+        if own is not None:
+            return own
+        spread = math.log(2) / 4 * 2**self.activation.fraction * math.sqrt(self.layers[layer].neurons)
+        return max(0, round(math.log2(spread / 8)))
+
+    def init_shift(self, layer: int) -> int:
+        """Initial weights are uniform in +-2^-shift: own, or 1 / sqrt(fan-in) rounded up to a power of two."""
+        own = self.layers[layer].init_shift
+        if own is not None:
+            return own
+        return min(int(math.log2(self.inputs(layer)) / 2), self.weight.fraction)
+
+    # -- TOML ------------------------------------------------------------------------------------------
+
+    def to_toml(self) -> str:
+        """The description as TOML, fields at their defaults included where they have a value."""
+        return tomli_w.dumps(_to_table(self))
+
+    @staticmethod
+    def from_toml(text: str, source: str = "specification") -> "NetworkSpec":
+        """Read what `to_toml` writes. Raises SpecError for anything unknown, missing or of a wrong type."""
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{source}: not TOML: {error}") from None
+        try:
+            return _from_table(table)
+        except SpecError as error:
+            raise SpecError(f"{source}: {error}") from None
+
+    @property
+    def fingerprint(self) -> int:
+        """32 bits that differ between descriptions whose chips differ.
+
+        Names, the seed and the order of the decay shape no hardware, so one chip serves all of them.
+        """
+        table = _to_table(self)
+        table["training"] = {"max_decay": self.max_decay}
+        table["layers"] = [
+            {
+                "neurons": layer.neurons,
+                "lanes": layer.lanes,
+                "update": self.update_shift(number),
+                "score": self.score_shift(number),
+            }
+            for number, layer in enumerate(self.layers)
+        ]
+        del table["name"]
+        text = json.dumps(table, sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+def _to_table(spec: NetworkSpec) -> dict[str, Any]:
+    table = dataclasses.asdict(spec)
+    for name in ("activation", "weight"):
+        del table[name]["signed"]
+    table["layers"] = [{k: v for k, v in layer.items() if v is not None} for layer in table["layers"]]
+    table["training"]["decay"] = list(table["training"]["decay"])
+    return table
+
+
+def _check_keys(where: str, table: dict[str, Any], known: set[str], needed: set[str]) -> None:
+    for key in table:
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+            raise SpecError(f"unknown key {where}{key}{hint}")
+    for key in sorted(needed - set(table)):
+        raise SpecError(f"{where}{key} is missing")
+
+
+def _section(where: str, table: object, cls: type[Any]) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise SpecError(f"{where} = {table!r}: must be a table")
+    fields = dataclasses.fields(cls)
+    known = {f.name for f in fields}
+    needed = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+    _check_keys(f"{where}." if where else "", table, known, needed)
+    return dict(table)
+
+
+def _format(where: str, table: object, signed: bool) -> QFormat:
+    if not isinstance(table, dict):
+        raise SpecError(f"{where} = {table!r}: must be a table such as {{ bits = 8, fraction = 4 }}")
+    _check_keys(f"{where}.", table, {"bits", "fraction"}, {"bits", "fraction"})
+    for key, value in table.items():
+        _check_int(f"{where}.{key}", value, 0, 64)
+    return QFormat(table["bits"], table["fraction"], signed)
+
+
+def _from_table(table: dict[str, Any]) -> NetworkSpec:
+    fields = _section("", table, NetworkSpec)
+    if not isinstance(fields["name"], str):
+        raise SpecError(f"name = {fields['name']!r}: must be a text")
+    inputs = _section("input", fields["input"], InputSpec)
+    for key, value in inputs.items():
+        _check_int(f"input.{key}", value, 0, MAX_INPUTS)
+    fields["input"] = InputSpec(**inputs)
+    if not isinstance(fields["layers"], list):
+        raise SpecError(f"layers = {fields['layers']!r}: must be a list of tables, [[layers]]")
+    fields["layers"] = tuple(
+        LayerSpec(**_section(f"layers[{number}]", layer, LayerSpec)) for number, layer in enumerate(fields["layers"])
+    )
+    for name, signed in (("activation", False), ("weight", True)):
+        if name in fields:
+            fields[name] = _format(name, fields[name], signed)
+    if "training" in fields:
+        training = _section("training", fields["training"], TrainingSpec)
+        if "decay" in training:
+            if not isinstance(training["decay"], list):
+                raise SpecError(f"training.decay = {training['decay']!r}: must be a list, one shift an epoch")
+            training["decay"] = tuple(training["decay"])
+        fields["training"] = TrainingSpec(**training)
+    return NetworkSpec(**fields)
+
+
+def preset_names() -> list[str]:
+    """The descriptions that come with the package."""
+    folder = resources.files("locallearn.quant") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_spec(source: str | Path) -> NetworkSpec:
+    """Read a preset by its name, or a TOML file. Raises SpecError where there is neither."""
+    path = Path(source)
+    if str(source) in preset_names():
+        text = (resources.files("locallearn.quant") / "presets" / f"{source}.toml").read_text()
+        return NetworkSpec.from_toml(text, f"preset {source}")
+    if path.suffix != ".toml" and not path.exists():
+        raise SpecError(f"{source}: neither a preset ({', '.join(preset_names())}) nor a .toml file")
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{source}: cannot be read: {error}") from None
+    return NetworkSpec.from_toml(text, str(source))
