@@ -89,6 +89,11 @@ class LayerPlan:
         return 1 << (2 * self.fan_in - 1).bit_length()
 
     @property
+    def event_index_bits(self) -> int:
+        """Width of an event's input number, the bias (the last) included."""
+        return (self.fan_in - 1).bit_length()
+
+    @property
     def accumulator_bits(self) -> int:
         """Signed; the worst sum fits, so accumulators never saturate."""
         worst = -self.weight_format.min * (self.inputs * self.input_format.max + self.input_format.half)
@@ -214,7 +219,7 @@ class NetworkPlan:
     @property
     def event_bits(self) -> int:
         """Memory for all event buffers, in bits."""
-        return sum(p.event_depth * ((p.fan_in - 1).bit_length() + p.input_format.bits) for p in self.layers)
+        return sum(p.event_depth * (p.event_index_bits + p.input_format.bits) for p in self.layers)
 
     @property
     def dense_cycles(self) -> int:

@@ -29,10 +29,14 @@ MAX_DECAY = 8
 MAX_SHIFT = 40
 
 
-def _check_int(what: str, value: object, low: int, high: int) -> None:
+def _check_whole(what: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise SpecError(f"{what} = {value!r}: must be a whole number")
-    if not low <= value <= high:
+    return value
+
+
+def _check_int(what: str, value: object, low: int, high: int) -> None:
+    if not low <= _check_whole(what, value) <= high:
         raise SpecError(f"{what} = {value}: must be between {low} and {high}")
 
 
@@ -157,7 +161,8 @@ class NetworkSpec:
                 offset = shift - self.rate_shift(number)
                 raise SpecError(
                     f"layers[{number}]: rate_shift = {self.rate_shift(number)} with these formats is an update "
-                    f"shift of {shift}; rate_shift must be between {max(0, 1 - offset)} and {MAX_SHIFT - offset}"
+                    f"shift of {shift}; rate_shift must be between {max(0, 1 - offset)} and "
+                    f"{MAX_SHIFT - max(0, offset)}"
                 )
             if layer.init_shift is None:
                 continue
@@ -289,7 +294,7 @@ def _format(where: str, table: object, signed: bool) -> QFormat:
         raise SpecError(f"{where} = {table!r}: must be a table such as {{ bits = 8, fraction = 4 }}")
     _check_keys(f"{where}.", table, {"bits", "fraction"}, {"bits", "fraction"})
     for key, value in table.items():
-        _check_int(f"{where}.{key}", value, 0, 64)
+        _check_whole(f"{where}.{key}", value)
     return QFormat(table["bits"], table["fraction"], signed)
 
 
@@ -299,7 +304,7 @@ def _from_table(table: dict[str, Any]) -> NetworkSpec:
         raise SpecError(f"name = {fields['name']!r}: must be a text")
     inputs = _section("input", fields["input"], InputSpec)
     for key, value in inputs.items():
-        _check_int(f"input.{key}", value, 0, MAX_INPUTS)
+        _check_whole(f"input.{key}", value)
     fields["input"] = InputSpec(**inputs)
     if not isinstance(fields["layers"], list):
         raise SpecError(f"layers = {fields['layers']!r}: must be a list of tables, [[layers]]")

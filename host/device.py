@@ -1,0 +1,321 @@
+"""A device that learns: the chip behind a link, or the golden model in its place. Both behave the same."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from locallearn.host.link import Link
+from locallearn.quant.errors import DeviceError
+from locallearn.quant.network import GoldenNetwork, LayerCounters, quantise_pixels
+from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields, unpack
+from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
+from locallearn.quant.spec import NetworkSpec
+
+__all__ = ["ChipDevice", "Counters", "Device", "ModelDevice", "Results"]
+
+_BATCH = 64
+"""Samples encoded and sent at a time."""
+
+_WINDOW = 8 * _BATCH
+"""Samples sent ahead of their results: enough that the chip never waits, little enough to stop soon."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the device said of each sample, in order.
+
+    predicted  (n, layers): the class by each layer's classifier
+    error      (n, layers): 1 - p(label) in units of 2^-error_bits; 0 without labels
+    """
+
+    predicted: NDArray[np.int64]
+    error: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    def accuracy(self, labels: NDArray[np.int64]) -> list[float]:
+        """Per cent of the samples that each layer gets right."""
+        correct = self.predicted == labels[: len(self), None]
+        return [float(100 * share) for share in correct.mean(axis=0)]
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The device's counters since they were last cleared.
+
+    layers     what the data define, equal on chip and model
+    cycles     with anything in flight; None on the model, as all of the following
+    link_errors  bytes and packets that made no sense
+    discarded  rows read too early, per layer
+    starved    cycles without a sample to begin, per layer
+    waiting    cycles with a sample but no row to read, per layer
+    """
+
+    samples: int
+    layers: list[LayerCounters]
+    cycles: int | None = None
+    link_errors: int | None = None
+    discarded: list[int] | None = None
+    starved: list[int] | None = None
+    waiting: list[int] | None = None
+
+
+class Device(ABC):
+    """A network of `spec` that infers and learns. Use as a context manager; not thread-safe."""
+
+    name: str
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        self.spec = spec
+        self.plan = NetworkPlan(spec)
+
+    @abstractmethod
+    def stream(
+        self,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64] | None,
+        progress: Callable[[int], None] = lambda done: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Results:
+        """Infer samples (n, inputs) of 8-bit pixels in order, learning from each where there are labels (n,).
+
+        `progress` hears how many results have come. Once `stop` says so no further sample is sent; the results
+        of those that were sent, all of them learned, are returned.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Initial weights, classifiers and noise of the spec's seed; no decay; counters cleared."""
+
+    @abstractmethod
+    def set_decay(self, shift: int) -> None:
+        """The learning rate from here on is 2^-(rate_shift + shift)."""
+
+    @abstractmethod
+    def read_weights(self) -> list[NDArray[np.int32]]:
+        """Of every layer, shape (neurons, fan_in), biases last."""
+
+    @abstractmethod
+    def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
+        """The inverse of `read_weights`."""
+
+    @abstractmethod
+    def counters(self) -> Counters:
+        """Read the counters."""
+
+    @abstractmethod
+    def clear_counters(self) -> None:
+        """Set all counters to 0."""
+
+    def close(self) -> None:
+        """Let the device go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ModelDevice(Device):
+    """The golden model."""
+
+    name = "model"
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.golden = GoldenNetwork(spec)
+        self._samples = 0
+
+    def stream(
+        self,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64] | None,
+        progress: Callable[[int], None] = lambda done: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Results:
+        predicted, error = [], []
+        for number, x in enumerate(quantise_pixels(self.spec, pixels)):
+            if number % _BATCH == 0:
+                progress(number)
+                if stop():
+                    break
+            traces = self.golden.step(x, None if labels is None else int(labels[number]))
+            predicted.append([trace.predicted for trace in traces])
+            error.append([trace.error_size for trace in traces])
+        progress(len(predicted))
+        self._samples += len(predicted)
+        shape = (-1, len(self.plan.layers))
+        return Results(np.array(predicted, np.int64).reshape(shape), np.array(error, np.int64).reshape(shape))
+
+    def reset(self) -> None:
+        self.golden = GoldenNetwork(self.spec)
+        self._samples = 0
+
+    def set_decay(self, shift: int) -> None:
+        self.golden.decay = shift
+
+    def read_weights(self) -> list[NDArray[np.int32]]:
+        return self.golden.weights
+
+    def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
+        self.golden.weights = weights
+
+    def counters(self) -> Counters:
+        return Counters(self._samples, [layer.counters for layer in self.golden.layers])
+
+    def clear_counters(self) -> None:
+        self._samples = 0
+        for layer in self.golden.layers:
+            layer.counters = LayerCounters()
+
+
+class ChipDevice(Device):
+    """A chip behind a link. Raises DeviceError where the chip was built from another description."""
+
+    def __init__(self, spec: NetworkSpec, link: Link) -> None:
+        super().__init__(spec)
+        self.name = link.url
+        self._link = link
+        self._regions = regions(self.plan)
+        self._result = result_fields(self.plan)
+        found = int(self.read(CHIP, Kind.FINGERPRINT)[0, 0])
+        if found != spec.fingerprint:
+            raise DeviceError(
+                f"{link.url}: the chip was built from another description (fingerprint {found:08x}) "
+                f"than {spec.name} ({spec.fingerprint:08x})"
+            )
+
+    def close(self) -> None:
+        self._link.close()
+
+    # -- regions ---------------------------------------------------------------------------------------
+
+    def read(self, layer: int, kind: Kind, row: int = 0, rows: int | None = None) -> NDArray[np.int64]:
+        """Rows of a region, shape (rows, lanes), once every sample sent before has been learned."""
+        region = self._regions[layer, kind]
+        rows = region.rows - row if rows is None else rows
+        self._link.write(bytes([Opcode.READ]) + pack(ACCESS, layer=layer, kind=kind, row=row, rows=rows))
+        self._expect(Opcode.DATA)
+        raw = np.frombuffer(self._link.read(rows * region.lanes * region.size), np.uint8)
+        elements = np.zeros((rows, region.lanes, 8), np.uint8)
+        elements[..., : region.size] = raw.reshape(rows, region.lanes, region.size)
+        if region.signed:
+            elements[..., region.size :] = np.where(elements[..., region.size - 1 : region.size] & 0x80, 0xFF, 0)
+        # Elements of 64 bits are states of a register: their bits count, not their sign.
+        return elements.view("<i8").reshape(rows, region.lanes).astype(np.int64)
+
+    def write(self, layer: int, kind: Kind, elements: NDArray[np.int64], row: int = 0) -> None:
+        """The inverse of `read`."""
+        region = self._regions[layer, kind]
+        elements = np.asarray(elements, np.int64).reshape(-1, region.lanes)
+        raw = elements.astype("<i8").view(np.uint8).reshape(*elements.shape, 8)[..., : region.size]
+        header = pack(ACCESS, layer=layer, kind=kind, row=row, rows=len(elements))
+        self._link.write(bytes([Opcode.WRITE]) + header + raw.tobytes())
+        self._expect(Opcode.DONE)
+
+    def _expect(self, opcode: Opcode) -> None:
+        found = self._link.read(1)[0]
+        if found != opcode:
+            raise DeviceError(f"{self._link.url}: expected a {opcode.name} packet ({opcode:#04x}), got {found:#04x}")
+
+    # -- samples ---------------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64] | None,
+        progress: Callable[[int], None] = lambda done: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Results:
+        records = bytearray()
+        size = 1 + len(self.plan.layers) * record_size(self._result)
+        sent = 0
+        for packets, count in self._batches(pixels, labels):
+            if stop():
+                break
+            self._link.write(packets)
+            sent += count
+            if sent - len(records) // size > _WINDOW:
+                records += self._link.read(_BATCH * size)
+                progress(len(records) // size)
+        records += self._link.read(sent * size - len(records))
+        progress(sent)
+        return self._unpack_results(bytes(records), sent)
+
+    def _batches(
+        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None
+    ) -> Iterator[tuple[bytes, int]]:
+        for start in range(0, len(pixels), _BATCH):
+            part = slice(start, start + _BATCH)
+            batch = quantise_pixels(self.spec, pixels[part])
+            packets, _ = encode_samples(batch, None if labels is None else labels[part])
+            yield packets, len(batch)
+
+    def _unpack_results(self, records: bytes, count: int) -> Results:
+        table = np.frombuffer(records, np.uint8).reshape(count, -1)
+        if (table[:, 0] != Opcode.RESULT).any():
+            number = int((table[:, 0] != Opcode.RESULT).argmax())
+            raise DeviceError(
+                f"{self._link.url}: expected a RESULT packet for sample {number}, got {table[number, 0]:#04x}"
+            )
+        layers = table[:, 1:].reshape(count, len(self.plan.layers), -1).astype(np.int64)
+        word = (layers << (8 * np.arange(layers.shape[-1]))).sum(axis=-1)
+        bits = self._result["predicted"]
+        return Results(word & ((1 << bits) - 1), word >> bits)
+
+    # -- state -----------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        for plan in self.plan.layers:
+            for kind, seed in ((Kind.CLASSIFIER_SEED, plan.classifier_seed), (Kind.NOISE_STATE, plan.noise_seed)):
+                self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
+        self.write_weights([plan.initial_weights() for plan in self.plan.layers])
+        self.set_decay(0)
+        self.clear_counters()
+
+    def set_decay(self, shift: int) -> None:
+        self.write(CHIP, Kind.DECAY, np.array([shift]))
+
+    def read_weights(self) -> list[NDArray[np.int32]]:
+        return [
+            plan.from_rows(self.read(plan.index, Kind.WEIGHTS).astype(np.int32)) for plan in self.plan.layers
+        ]
+
+    def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
+        for plan, values in zip(self.plan.layers, weights, strict=True):
+            self.write(plan.index, Kind.WEIGHTS, plan.to_rows(values))
+
+    def counters(self) -> Counters:
+        chip = dict(zip(CHIP_COUNTERS, self.read(CHIP, Kind.COUNTERS)[:, 0].tolist(), strict=True))
+        raw = [
+            dict(zip(LAYER_COUNTERS, self.read(plan.index, Kind.COUNTERS)[:, 0].tolist(), strict=True))
+            for plan in self.plan.layers
+        ]
+        layers = [
+            LayerCounters(
+                events=c["events"],
+                words_read=c["forward"] - c["discarded"] + c["updates"],
+                words_written=c["updates"],
+                learned=c["learned"],
+                skipped=c["skipped"],
+                saturated=c["saturated"],
+            )
+            for c in raw
+        ]
+        timing = {name: [c[name] for c in raw] for name in ("discarded", "starved", "waiting")}
+        return Counters(chip["samples"], layers, chip["cycles"], chip["link_errors"], **timing)
+
+    def clear_counters(self) -> None:
+        for number in (CHIP, *range(len(self.plan.layers))):
+            rows = self._regions[number, Kind.COUNTERS].rows
+            self.write(number, Kind.COUNTERS, np.zeros(rows, np.int64))

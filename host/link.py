@@ -1,0 +1,62 @@
+"""The byte link to a chip: simulated (`socket://host:port`) or on a board (`/dev/ttyUSB0`), by the same code."""
+
+from types import TracebackType
+
+import serial
+
+from locallearn.quant.errors import DeviceError
+
+__all__ = ["Link"]
+
+BAUD_RATE = 3_000_000
+"""What the USB bridges of common boards can do; a socket has none."""
+
+PATIENCE_S = 30.0
+"""Longest silence in the middle of an answer."""
+
+
+class Link:
+    """A serial port or socket. Raises DeviceError when it cannot be opened, breaks, or falls silent."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self._port = serial.serial_for_url(url, baudrate=BAUD_RATE, timeout=PATIENCE_S)
+        except (serial.SerialException, ValueError, OSError) as error:
+            raise DeviceError(
+                f"{url}: cannot be opened ({error}); a device is sim, model, a port such as /dev/ttyUSB0 "
+                "or socket://host:port"
+            ) from None
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`. Blocks while the device is not ready to take it."""
+        try:
+            self._port.write(data)
+        except (serial.SerialException, OSError) as error:
+            raise DeviceError(f"{self.url}: connection lost while sending: {error}") from None
+
+    def read(self, size: int) -> bytes:
+        """Receive exactly `size` bytes."""
+        received = bytearray()
+        while len(received) < size:
+            try:
+                part = self._port.read(size - len(received))
+            except (serial.SerialException, OSError) as error:
+                raise DeviceError(f"{self.url}: connection lost while receiving: {error}") from None
+            if not part:
+                raise DeviceError(
+                    f"{self.url}: no answer for {PATIENCE_S:.0f} s; {len(received)} of {size} bytes had come"
+                )
+            received += part
+        return bytes(received)
+
+    def close(self) -> None:
+        self._port.close()
+
+    def __enter__(self) -> "Link":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,113 @@
+"""The register map: what the host can read and write, declared once for RTL, host and tests.
+
+A region is a table of `rows` x `lanes` elements; an element crosses the link as `size` bytes, little endian.
+A read or write names a layer, a region and a range of whole rows. It waits until every sample sent before it has
+been learned, so it sees one consistent state.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from locallearn.quant.plan import NetworkPlan
+
+__all__ = [
+    "CHIP",
+    "CHIP_COUNTERS",
+    "COUNTER_BITS",
+    "ELEMENT_BITS",
+    "LAYER_COUNTERS",
+    "Kind",
+    "Region",
+    "regions",
+]
+
+CHIP = 0xFF
+"""In place of a layer's number: regions that belong to the chip as a whole."""
+
+ELEMENT_BITS = 64
+"""Width of the bus that carries elements on the chip."""
+
+COUNTER_BITS = 48
+"""At 100 MHz a cycle counter lasts for a month."""
+
+
+class Kind(IntEnum):
+    """What a region holds."""
+
+    FINGERPRINT = 0
+    """Chip: `NetworkSpec.fingerprint`."""
+    DECAY = 1
+    """Chip: what the learning rate's shift has grown by."""
+    COUNTERS = 2
+    """Chip and layers: see CHIP_COUNTERS and LAYER_COUNTERS; any write clears all of them."""
+    WEIGHTS = 3
+    """Layer: a row holds one weight of every lane, see `LayerPlan.to_rows`."""
+    CLASSIFIER_SEED = 4
+    """Layer: the state that the sign generator starts each sample with."""
+    NOISE_STATE = 5
+    """Layer: the rounding noise's register."""
+    SCORES = 6
+    """Layer: the last sample's scores S'."""
+    ERRORS = 7
+    """Layer: the last labelled sample's error, signed."""
+    EVENTS = 8
+    """Layer: the event buffer, index above value."""
+    EVENT_SPAN = 9
+    """Layer: where the last sample's events begin, and where the next sample's will."""
+
+
+CHIP_COUNTERS = (
+    "cycles",  # with anything in flight
+    "samples",
+    "link_errors",  # bytes and packets that made no sense
+)
+
+LAYER_COUNTERS = (
+    "events",
+    "forward",  # weight rows read for forward passes, begun early and thrown away included
+    "discarded",  # of these, rows thrown away because the sample before had something to learn
+    "updates",  # weight rows read and written by learning
+    "learned",
+    "skipped",
+    "saturated",
+    "starved",  # cycles without a sample to begin
+    "waiting",  # cycles with a sample but no row to read: for the classifier, or for the next layer
+)
+"""Every cycle in flight is one of forward, updates, starved, waiting."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A table of elements; `bits` wide, of which signed ones are sign-extended on the link."""
+
+    rows: int
+    lanes: int
+    bits: int
+    signed: bool = False
+    writable: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element on the link."""
+        return -(-self.bits // 8)
+
+
+def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
+    """All regions of a chip by layer (or CHIP) and kind."""
+    table = {
+        (CHIP, Kind.FINGERPRINT): Region(1, 1, 32),
+        (CHIP, Kind.DECAY): Region(1, 1, max(1, plan.spec.max_decay.bit_length()), writable=True),
+        (CHIP, Kind.COUNTERS): Region(len(CHIP_COUNTERS), 1, COUNTER_BITS, writable=True),
+    }
+    for p in plan.layers:
+        table |= {
+            (p.index, Kind.COUNTERS): Region(len(LAYER_COUNTERS), 1, COUNTER_BITS, writable=True),
+            (p.index, Kind.WEIGHTS): Region(p.weight_rows, p.lanes, p.weight_format.bits, signed=True, writable=True),
+            (p.index, Kind.CLASSIFIER_SEED): Region(1, 1, 64, writable=True),
+            (p.index, Kind.NOISE_STATE): Region(1, 1, 64, writable=True),
+            (p.index, Kind.SCORES): Region(p.classes, 1, p.score_bits),
+            (p.index, Kind.ERRORS): Region(p.classes, 1, p.error_width, signed=True),
+            (p.index, Kind.EVENTS): Region(p.event_depth, 1, p.event_index_bits + p.input_format.bits),
+            (p.index, Kind.EVENT_SPAN): Region(2, 1, (p.event_depth - 1).bit_length()),
+        }
+    return table

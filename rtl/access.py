@@ -1,0 +1,124 @@
+"""Reads and writes of regions: packets become one access an element, and elements become bytes."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from locallearn.quant.packets import ACCESS, Opcode
+from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.registers import ELEMENT_BITS, regions
+from locallearn.rtl.layouts import AccessSignature
+
+__all__ = ["AccessUnit"]
+
+
+class AccessUnit(wiring.Component):
+    """Walks over the rows and lanes of a request. About 6 cycles an element and one a byte.
+
+    i, write   a READ or WRITE packet's fields; ready when all of it is done
+    start      nothing is in flight, so the request may begin
+    data       bytes to write
+    o          opcode, then the bytes read
+    layer      whom `access` is meant for: a layer's number or CHIP
+    access     to all layers and the chip; their `done` and `read` gathered
+    error      a request for a region that there is not; it reads 0 and writes nothing, one byte an element
+    """
+
+    i: stream.Interface
+    data: stream.Interface
+    o: stream.Interface
+    access: wiring.PureInterface
+
+    def __init__(self, network: NetworkPlan) -> None:
+        self._network = network
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.StructLayout(ACCESS))),
+                "write": In(1),
+                "start": In(1),
+                "data": In(stream.Signature(8)),
+                "o": Out(stream.Signature(8)),
+                "layer": Out(8),
+                "access": Out(AccessSignature(network)),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        access, request = self.access, self.i.payload
+        table = regions(self._network)
+        max_lanes = max(region.lanes for region in table.values())
+
+        # The shape of the region that is asked for.
+        known = Signal()
+        last_lane, last_byte = Signal(range(max_lanes)), Signal(range(ELEMENT_BITS // 8))
+        with m.Switch(Cat(request.layer, request.kind)):
+            for (layer, kind), region in table.items():
+                with m.Case(layer | kind << 8):
+                    m.d.comb += [
+                        known.eq(1),
+                        last_lane.eq(region.lanes - 1),
+                        last_byte.eq(region.size - 1),
+                    ]
+
+        element = Signal(ELEMENT_BITS)
+        byte = Signal(range(ELEMENT_BITS // 8))
+        row, lane, left = Signal(32), Signal(range(max_lanes)), Signal(32)
+        m.d.comb += [
+            self.layer.eq(request.layer),
+            access.write.eq(self.write),
+            access.kind.eq(request.kind),
+            access.row.eq(row),
+            access.lane.eq(lane),
+            access.data.eq(element),
+        ]
+
+        def next_element(state: str) -> None:
+            m.d.sync += [byte.eq(0), lane.eq(lane + 1)]
+            m.next = state
+            with m.If(lane == last_lane):
+                m.d.sync += [lane.eq(0), row.eq(row + 1), left.eq(left - 1)]
+                with m.If(left == 1):
+                    m.next = "Finish"
+
+        with m.FSM(name="access_phase"):
+            with m.State("Idle"), m.If(self.i.valid & self.start):
+                m.d.comb += self.error.eq(~known)
+                m.d.sync += [row.eq(request.row), left.eq(request.rows), lane.eq(0), byte.eq(0)]
+                m.next = "Announce"
+            with m.State("Announce"):
+                # A write is announced when it is over, a read before its data.
+                m.d.comb += [self.o.valid.eq(~self.write), self.o.payload.eq(Opcode.DATA)]
+                with m.If(self.write | self.o.ready):
+                    with m.If(request.rows == 0):
+                        m.next = "Finish"
+                    with m.Elif(self.write):
+                        m.next = "Collect"
+                    with m.Else():
+                        m.next = "Request"
+            with m.State("Collect"):
+                m.d.comb += self.data.ready.eq(1)
+                with m.If(self.data.valid):
+                    m.d.sync += [element.word_select(byte, 8).eq(self.data.payload), byte.eq(byte + 1)]
+                    with m.If(byte == last_byte):
+                        m.next = "Request"
+            with m.State("Request"):
+                m.d.comb += access.request.eq(known)
+                with m.If(access.done | ~known):
+                    with m.If(self.write):
+                        next_element("Collect")
+                    with m.Else():
+                        m.d.sync += element.eq(Mux(known, access.read, 0))
+                        m.next = "Send"
+            with m.State("Send"):
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(element.word_select(byte, 8))]
+                with m.If(self.o.ready):
+                    m.d.sync += byte.eq(byte + 1)
+                    with m.If(byte == last_byte):
+                        next_element("Request")
+            with m.State("Finish"):
+                m.d.comb += [self.o.valid.eq(self.write), self.o.payload.eq(Opcode.DONE)]
+                with m.If(~self.write | self.o.ready):
+                    m.d.comb += self.i.ready.eq(1)
+                    m.next = "Idle"
+        return m

@@ -1,0 +1,119 @@
+"""The chip: packets in, a chain of layers that all learn at once, packets out."""
+
+from functools import reduce
+from itertools import pairwise
+from operator import or_
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind
+from locallearn.quant.spec import NetworkSpec
+from locallearn.rtl.access import AccessUnit
+from locallearn.rtl.counters import CounterBank
+from locallearn.rtl.decoder import PacketDecoder
+from locallearn.rtl.dense import DenseLayer
+from locallearn.rtl.results import ResultEncoder
+
+__all__ = ["Chip"]
+
+_ACCESS_LATENCY = 2
+
+
+class Chip(wiring.Component):
+    """A network that learns, behind two streams of bytes; see `quant/packets.py` for what they say.
+
+    i     bytes from the host
+    o     bytes to the host
+    idle  nothing is in flight: without further input nothing more happens
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        self.plan = NetworkPlan(spec)
+        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "idle": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.decoder = decoder = PacketDecoder(self.plan)
+        m.submodules.access = access = AccessUnit(self.plan)
+        m.submodules.results = results = ResultEncoder(self.plan)
+        layers = [DenseLayer(self.plan, index) for index in range(len(self.plan.layers))]
+        for index, layer in enumerate(layers):
+            m.submodules[f"layer_{index}"] = layer
+            wiring.connect(m, layer.result, results.i[index])
+        wiring.connect(m, wiring.flipped(self.i), decoder.i)
+        wiring.connect(m, decoder.o, layers[0].i)
+        for layer, following in pairwise(layers):
+            wiring.connect(m, layer.o, following.i)
+        wiring.connect(m, decoder.access, access.i)
+        wiring.connect(m, decoder.data, access.data)
+
+        # A sample is in flight from its first byte to its result's last; reads and writes wait until none is.
+        in_flight = Signal(range(self._most_in_flight() + 1))
+        m.d.sync += in_flight.eq(in_flight + decoder.begun - results.sent)
+        m.d.comb += [
+            access.write.eq(decoder.write),
+            access.start.eq(in_flight == 0),
+            self.idle.eq((in_flight == 0) & decoder.idle),
+        ]
+
+        # Results and answers to reads and writes never meet.
+        m.d.comb += [
+            self.o.valid.eq(results.o.valid | access.o.valid),
+            self.o.payload.eq(Mux(results.o.valid, results.o.payload, access.o.payload)),
+            results.o.ready.eq(self.o.ready),
+            access.o.ready.eq(self.o.ready),
+        ]
+
+        decay = Signal(range(max(2, self.plan.spec.max_decay + 1)))
+        busy = in_flight != 0
+        steps = {"cycles": busy, "samples": results.sent, "link_errors": decoder.error | access.error}
+        m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps)
+        for layer in layers:
+            m.d.comb += [layer.busy.eq(busy), layer.decay.eq(decay)]
+        self._host_access(m, access, layers, counters, decay)
+        return m
+
+    def _most_in_flight(self) -> int:
+        """More samples than all event buffers, lanes and the decoder can hold."""
+        return (SAMPLES_HELD + 2) * (len(self.plan.layers) + 1)
+
+    def _host_access(
+        self, m: Module, unit: AccessUnit, layers: list[DenseLayer], counters: CounterBank, decay: Signal
+    ) -> None:
+        """Route the host's accesses to the layer they name, and serve the chip's own regions."""
+        access = unit.access
+        done, read = [], []
+        for index, layer in enumerate(layers):
+            chosen = unit.layer == index
+            for name in ("write", "kind", "row", "lane", "data"):
+                m.d.comb += getattr(layer.access, name).eq(getattr(access, name))
+            m.d.comb += layer.access.request.eq(access.request & chosen)
+            done.append(layer.access.done & chosen)
+            read.append(Mux(chosen, layer.access.read, 0))
+
+        chosen = access.request & (unit.layer == CHIP)
+        age = Signal(range(_ACCESS_LATENCY + 1))
+        own_done, own_read = Signal(), Signal.like(access.read)
+        m.d.sync += age.eq(Mux(chosen & ~own_done, age + 1, 0))
+        m.d.comb += [own_done.eq(age == _ACCESS_LATENCY), counters.select.eq(access.row)]
+        write = chosen & access.write & (age == 0)
+        with m.If(write & (access.kind == Kind.DECAY)):
+            m.d.sync += decay.eq(access.data)
+        m.d.comb += counters.clear.eq(write & (access.kind == Kind.COUNTERS))
+        with m.Switch(access.kind):
+            for kind, value in {
+                Kind.FINGERPRINT: self.plan.spec.fingerprint,
+                Kind.DECAY: decay,
+                Kind.COUNTERS: counters.value,
+            }.items():
+                with m.Case(kind):
+                    m.d.sync += own_read.eq(value)
+        m.d.comb += [
+            access.done.eq(Cat(own_done, *done).any()),
+            access.read.eq(reduce(or_, read, Mux(unit.layer == CHIP, own_read, 0))),
+        ]

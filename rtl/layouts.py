@@ -1,0 +1,82 @@
+"""The payloads of the streams that join the blocks, derived from the plan and the packet layout."""
+
+from amaranth import unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from locallearn.quant.packets import result_fields
+from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.registers import ELEMENT_BITS, Kind, regions
+
+__all__ = ["AccessSignature", "activation_layout", "event_layout", "result_layout", "sample_layout"]
+
+
+def event_layout(plan: LayerPlan) -> data.StructLayout:
+    """One input of a layer that is not zero; the `last` one of a sample is the bias and carries the label.
+
+    index  input number, `plan.inputs` for the bias
+    value  in the input format
+    last   ends the sample
+    label  its class, where `learn`
+    learn  the sample is labelled
+    """
+    return data.StructLayout(
+        {
+            "index": unsigned(plan.event_index_bits),
+            "value": unsigned(plan.input_format.bits),
+            "last": 1,
+            "label": unsigned((plan.classes - 1).bit_length()),
+            "learn": 1,
+        }
+    )
+
+
+def sample_layout(plan: LayerPlan) -> data.StructLayout:
+    """One sample in the event buffer: the address after its last event, and its label."""
+    return data.StructLayout(
+        {
+            "end": unsigned((plan.event_depth - 1).bit_length()),
+            "label": unsigned((plan.classes - 1).bit_length()),
+            "learn": 1,
+        }
+    )
+
+
+def activation_layout(plan: LayerPlan) -> data.StructLayout:
+    """One neuron's activation; `first` and `last` are the ends of a sample."""
+    return data.StructLayout(
+        {
+            "index": unsigned(max(1, (plan.neurons - 1).bit_length())),
+            "value": unsigned(plan.output_format.bits),
+            "first": 1,
+            "last": 1,
+        }
+    )
+
+
+def result_layout(plan: NetworkPlan) -> data.StructLayout:
+    """A layer's answer to one sample, as it goes to the host."""
+    return data.StructLayout(result_fields(plan))
+
+
+class AccessSignature(wiring.Signature):
+    """One element of a region, read or written by the host while nothing is in flight.
+
+    The link holds `request` and the fields until `done` is high for a cycle; `read` is valid then. It is wide
+    enough for the largest region of the chip.
+    """
+
+    def __init__(self, plan: NetworkPlan) -> None:
+        table = regions(plan).values()
+        rows, lanes = max(r.rows for r in table), max(r.lanes for r in table)
+        super().__init__(
+            {
+                "request": Out(1),
+                "write": Out(1),
+                "kind": Out(Kind),
+                "row": Out(range(rows)),
+                "lane": Out(range(lanes)),
+                "data": Out(ELEMENT_BITS),
+                "done": In(1),
+                "read": In(ELEMENT_BITS),
+            }
+        )

@@ -1,0 +1,37 @@
+"""Leap-forward LFSRs: the classifier's signs and the rounding noise. The sequence is that of `quant/lfsr.py`."""
+
+from amaranth import Cat, Module, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from locallearn.quant.lfsr import STATE_BITS, TAPS
+
+__all__ = ["LeapLfsr", "sequence"]
+
+
+def sequence(state: Value, count: int) -> Value:
+    """The next `count` bits of the sequence, the first in bit 0: wires and XORs of the state only."""
+    bits = [state[i] for i in range(STATE_BITS)]
+    while len(bits) < count:
+        bits.append(bits[-TAPS[0]] ^ bits[-TAPS[1]] ^ bits[-TAPS[2]] ^ bits[-TAPS[3]])
+    return Cat(*bits[:count])
+
+
+class LeapLfsr(wiring.Component):
+    """A register that leaps `leap` bits forward when told to. Latency 1 cycle, one leap a cycle.
+
+    load   take `seed` as the state; goes before `step`
+    step   leap
+    state  now
+    """
+
+    def __init__(self, leap: int) -> None:
+        self._leap = leap
+        super().__init__({"load": In(1), "seed": In(STATE_BITS), "step": In(1), "state": Out(STATE_BITS, init=1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        with m.If(self.load):
+            m.d.sync += self.state.eq(self.seed)
+        with m.Elif(self.step):
+            m.d.sync += self.state.eq(sequence(self.state, self._leap + STATE_BITS)[self._leap :])
+        return m

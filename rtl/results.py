@@ -1,0 +1,67 @@
+"""The results of all layers, gathered sample by sample, as packets to the host."""
+
+from amaranth import Array, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from locallearn.quant.packets import Opcode, record_size, result_fields
+from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
+from locallearn.rtl.layouts import result_layout
+
+__all__ = ["ResultEncoder"]
+
+
+class ResultEncoder(wiring.Component):
+    """One RESULT packet a sample: the opcode and a record for every layer, one byte a cycle.
+
+    A layer is ahead of the last one by as many samples as fit in between; so many of its results wait here.
+
+    i     one stream a layer
+    o     bytes
+    sent  a sample's last byte is leaving
+    """
+
+    i: list[stream.Interface]
+    o: stream.Interface
+
+    def __init__(self, network: NetworkPlan) -> None:
+        self._network = network
+        super().__init__(
+            {
+                "i": In(stream.Signature(result_layout(network))).array(len(network.layers)),
+                "o": Out(stream.Signature(8)),
+                "sent": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        layers = len(self._network.layers)
+        size = record_size(result_fields(self._network))
+        waiting = []
+        for index, layer in enumerate(self.i):
+            depth = (SAMPLES_HELD + 1) * (layers - index)
+            fifo = SyncFIFOBuffered(width=len(layer.payload.as_value()), depth=depth)
+            m.submodules[f"waiting_{index}"] = fifo
+            m.d.comb += [
+                fifo.w_data.eq(layer.payload),
+                fifo.w_en.eq(layer.valid),
+                layer.ready.eq(fifo.w_rdy),
+                fifo.r_en.eq(self.sent),
+            ]
+            waiting.append(fifo)
+        packet = [Opcode.RESULT, *(w.r_data[8 * byte : 8 * byte + 8] for w in waiting for byte in range(size))]
+        position = Signal(range(len(packet)))
+        complete = Signal()
+        m.d.comb += [
+            # The last layer's result is the last to arrive.
+            complete.eq(waiting[-1].r_rdy),
+            self.o.valid.eq(complete),
+            self.o.payload.eq(Array(packet)[position]),
+            self.sent.eq(self.o.valid & self.o.ready & (position == len(packet) - 1)),
+        ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += position.eq(position + 1)
+            with m.If(self.sent):
+                m.d.sync += position.eq(0)
+        return m

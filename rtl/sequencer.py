@@ -1,0 +1,148 @@
+"""The sequencer: which weight row is read for which event, cycle by cycle, forward and learning."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
+from locallearn.rtl.layouts import sample_layout
+
+__all__ = ["Sequencer", "token_layout"]
+
+_AHEAD = 2
+"""Samples that can be forwarded and not released: the oldest, and one more in case the oldest learns nothing."""
+
+
+def token_layout(plan: LayerPlan) -> data.StructLayout:
+    """One row's way down the pipeline: the phase, the ends of a group's walk, and the first row of the group."""
+    return data.StructLayout({"learn": 1, "first": 1, "last": 1, "base": range(plan.weight_rows)})
+
+
+class Sequencer(wiring.Component):
+    """Walks over the events of a sample once for every group of neurons, one event a cycle.
+
+    Forward does not wait until the error of the sample before is known: most samples have none. If it turns out
+    that it has one, the sample begun too early is forgotten, learning runs, and it begins again.
+
+    held, start, samples  of the event buffer
+    release               the oldest sample leaves the buffer
+    room                  the readout can take another group: it is free, and no group is on its way to it
+    learn                 high for a cycle: learn from the oldest sample. Everything forward in flight is void
+    learned               high for a cycle when the last updated row is written
+    group_ready, group_zero, next_group
+                          the classifier's groups of scaled errors; a group that is all 0 is passed over
+    empty                 no token is under way in the pipeline
+    issue, token, address a row is read in this cycle: what for, and its event's address
+    group_taken           the pipeline has copied the group's scaled errors
+    discarded             rows read so far for the sample after the oldest: `learn` makes them void
+    waiting, starved      no row is read although a sample is held, or because none is
+    """
+
+    samples: data.View
+    token: data.View
+
+    def __init__(self, plan: LayerPlan) -> None:
+        self._plan = plan
+        super().__init__(
+            {
+                "held": In(range(SAMPLES_HELD + 1)),
+                "start": In(range(plan.event_depth)),
+                "samples": In(data.ArrayLayout(sample_layout(plan), 2)),
+                "release": In(1),
+                "room": In(1),
+                "learn": In(1),
+                "learned": Out(1),
+                "group_ready": In(1),
+                "group_zero": In(1),
+                "group_taken": In(1),
+                "next_group": Out(1),
+                "empty": In(1),
+                "issue": Out(1),
+                "token": Out(token_layout(plan)),
+                "address": Out(range(plan.event_depth)),
+                "discarded": Out(range(plan.weight_rows + 1)),
+                "waiting": Out(1),
+                "starved": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        p = self._plan
+        group, base = Signal(range(p.groups)), Signal(range(p.weight_rows))
+        # The sample that is being walked over: its first event's address, and whether the next event is that.
+        begin, first = Signal(range(p.event_depth)), Signal(init=1)
+        after = Signal(range(p.event_depth))
+        forwarded = Signal(range(_AHEAD + 1))
+        end = Signal(range(p.event_depth))
+        last, last_group, next_group = Signal(), Signal(), Signal()
+        m.d.comb += [
+            after.eq(self.address + 1),
+            last.eq(after == end),
+            last_group.eq(group == p.groups - 1),
+            self.token.first.eq(first),
+            self.token.last.eq(last),
+            self.token.base.eq(base),
+        ]
+
+        with m.If(self.issue):
+            m.d.sync += [self.address.eq(Mux(last, begin, after)), first.eq(last)]
+            m.d.comb += next_group.eq(last)
+        with m.If(next_group):
+            m.d.sync += [group.eq(group + 1), base.eq(base + p.fan_in)]
+            with m.If(last_group):
+                m.d.sync += [group.eq(0), base.eq(0)]
+
+        sample_done = Signal()
+        m.d.sync += forwarded.eq(forwarded + sample_done - self.release)
+        # A group that is being learned from stays `group_ready` until the pipeline has copied it.
+        claimed = Signal()
+        with m.If(self.group_taken):
+            m.d.sync += claimed.eq(0)
+        m.d.comb += self.next_group.eq(self.group_taken)
+
+        with m.FSM(name="phase"):
+            with m.State("Forward"):
+                with m.If(self.issue & (forwarded != 0)):
+                    m.d.sync += self.discarded.eq(self.discarded + 1)
+                with m.If(self.release | self.learn):
+                    m.d.sync += self.discarded.eq(0)
+                available = (self.held > forwarded) & (forwarded != _AHEAD)
+                m.d.comb += [
+                    end.eq(Mux(forwarded == 0, self.samples[0].end, self.samples[1].end)),
+                    self.issue.eq(available & (self.room | ~last)),
+                    self.starved.eq(self.held <= forwarded),
+                    self.waiting.eq(~self.issue & ~self.starved),
+                ]
+                # Samples lie behind one another: the next begins where this one ends.
+                with m.If(self.issue & last & last_group):
+                    m.d.comb += sample_done.eq(1)
+                    m.d.sync += [begin.eq(after), self.address.eq(after)]
+                with m.If(self.learn):
+                    m.d.comb += [self.issue.eq(0), self.waiting.eq(1), self.starved.eq(0)]
+                    m.d.sync += [begin.eq(self.start), self.address.eq(self.start)]
+                    m.d.sync += [group.eq(0), base.eq(0), first.eq(1)]
+                    m.next = "Learn"
+            with m.State("Learn"):
+                ready = self.group_ready & ~claimed
+                m.d.comb += [
+                    end.eq(self.samples[0].end),
+                    self.token.learn.eq(1),
+                    self.issue.eq(~first | (ready & ~self.group_zero)),
+                    self.waiting.eq(~self.issue),
+                ]
+                with m.If(self.issue & first):
+                    m.d.sync += claimed.eq(1)
+                with m.If(first & ready & self.group_zero):
+                    m.d.comb += [next_group.eq(1), self.next_group.eq(1)]
+                with m.If(next_group & last_group):
+                    m.next = "Settle"
+            with m.State("Settle"):
+                m.d.comb += self.waiting.eq(1)
+                with m.If(self.empty):
+                    m.d.comb += self.learned.eq(1)
+                    # The oldest sample stays the one that is forwarded, until its release.
+                    m.d.sync += [begin.eq(self.samples[0].end), self.address.eq(self.samples[0].end)]
+                    m.d.sync += forwarded.eq(1)
+                    m.next = "Forward"
+
+        return m
