@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
+from numpy.typing import NDArray
+
 from locallearn.host.formats import Part, checked_part
 from locallearn.host.formats_binary import cifar10_folder, cifar100_folder, stl10_folder
 from locallearn.host.formats_idx import idx_folder
 from locallearn.host.formats_mat import svhn_file, svhn_folder
 from locallearn.host.formats_npz import npz_file
 from locallearn.quant.errors import DataError
-from numpy.typing import NDArray
 
 __all__ = ["NAMES", "Dataset", "check", "default_data_dir", "load", "unknown_name"]
 

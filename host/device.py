@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from locallearn.host.link import Link
 from locallearn.quant.errors import DeviceError
 from locallearn.quant.network import GoldenNetwork, LayerCounters, quantise_pixels
-from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields, unpack
+from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
 from locallearn.quant.spec import NetworkSpec
@@ -252,9 +252,7 @@ class ChipDevice(Device):
         progress(sent)
         return self._unpack_results(bytes(records), sent)
 
-    def _batches(
-        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None
-    ) -> Iterator[tuple[bytes, int]]:
+    def _batches(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> Iterator[tuple[bytes, int]]:
         for start in range(0, len(pixels), _BATCH):
             part = slice(start, start + _BATCH)
             batch = quantise_pixels(self.spec, pixels[part])
@@ -287,9 +285,7 @@ class ChipDevice(Device):
         self.write(CHIP, Kind.DECAY, np.array([shift]))
 
     def read_weights(self) -> list[NDArray[np.int32]]:
-        return [
-            plan.from_rows(self.read(plan.index, Kind.WEIGHTS).astype(np.int32)) for plan in self.plan.layers
-        ]
+        return [plan.from_rows(self.read(plan.index, Kind.WEIGHTS).astype(np.int32)) for plan in self.plan.layers]
 
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         for plan, values in zip(self.plan.layers, weights, strict=True):

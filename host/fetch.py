@@ -10,11 +10,12 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pooch  # type: ignore[import-untyped]
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
 from locallearn.host.datasets import NAMES, default_data_dir, unknown_name
 from locallearn.host.formats_binary import CIFAR10_FILES, CIFAR100_FILES, STL10_FILES
 from locallearn.quant.errors import DataError
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 __all__ = ["REGISTRY", "Source", "fetch"]
 

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from locallearn.quant.errors import DataError
 from numpy.typing import NDArray
+
+from locallearn.quant.errors import DataError
 
 __all__ = ["Part", "checked_part", "holds"]
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.host.formats import Part, checked_part, holds
 from locallearn.quant.errors import DataError
-from numpy.typing import NDArray
 
 __all__ = [
     "CIFAR10_FILES",

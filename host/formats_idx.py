@@ -8,9 +8,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.host.formats import Part, checked_part
 from locallearn.quant.errors import DataError
-from numpy.typing import NDArray
 
 __all__ = ["idx_folder", "read_idx"]
 

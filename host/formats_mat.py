@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.host.formats import Part, checked_part, holds
 from locallearn.quant.errors import DataError
-from numpy.typing import NDArray
 
 __all__ = ["SVHN_FILES", "read_mat", "svhn_file", "svhn_folder"]
 

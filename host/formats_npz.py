@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.host.formats import Part, checked_part
 from locallearn.quant.errors import DataError
-from numpy.typing import NDArray
 
 __all__ = ["npz_file"]
 

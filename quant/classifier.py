@@ -9,9 +9,10 @@ Source of the rule: Mostafa, Ramesh, Cauwenberghs, "Deep supervised learning usi
 """
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.quant.lfsr import bit_stream
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
-from numpy.typing import NDArray
 
 __all__ = ["back_project", "classify", "error", "scores", "signs"]
 
@@ -46,7 +47,7 @@ def error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
     distance = np.minimum((scores.max() - scores) >> plan.score_shift, len(ERROR_TABLE))
     weight = _TABLE[distance]
     normaliser = int(weight.sum() - 1).bit_length()
-    result = (weight << plan.error_bits) >> normaliser
+    result: Ints = (weight << plan.error_bits) >> normaliser
     result[label] = 0
     result[label] = -result.sum()
     return result

@@ -1,9 +1,10 @@
 """A dense layer's arithmetic: accumulate, requantise, and update with stochastic rounding."""
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.quant.lfsr import LeapingLfsr
 from locallearn.quant.plan import LayerPlan, lane_rotation
-from numpy.typing import NDArray
 
 __all__ = ["DenseWeights"]
 

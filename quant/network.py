@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.quant import classifier
 from locallearn.quant.dense import DenseWeights
 from locallearn.quant.lfsr import LeapingLfsr
 from locallearn.quant.plan import NOISE_LEAP, LayerPlan, NetworkPlan
 from locallearn.quant.spec import NetworkSpec
-from numpy.typing import NDArray
 
 __all__ = ["GoldenLayer", "GoldenNetwork", "LayerCounters", "LayerTrace", "quantise_pixels"]
 

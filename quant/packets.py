@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 import numpy as np
-from locallearn.quant.plan import NetworkPlan
 from numpy.typing import NDArray
+
+from locallearn.quant.plan import NetworkPlan
 
 __all__ = ["ACCESS", "MAX_RUN", "Opcode", "encode_samples", "pack", "record_size", "result_fields", "unpack"]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
+
 from locallearn.quant.formats import QFormat
 from locallearn.quant.spec import NetworkSpec
-from numpy.typing import NDArray
 
 __all__ = ["ERROR_TABLE", "NOISE_LEAP", "LayerPlan", "NetworkPlan", "lane_rotation"]
 

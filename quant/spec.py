@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 

@@ -3,6 +3,7 @@
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.packets import ACCESS, Opcode
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import ELEMENT_BITS, regions

@@ -1,6 +1,7 @@
 """Small pieces of fixed-point arithmetic."""
 
 from amaranth import Const, Module, Mux, Shape, Signal, Value
+
 from locallearn.quant.formats import QFormat
 
 __all__ = ["adder_tree", "clamp", "popcount"]

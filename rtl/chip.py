@@ -7,6 +7,7 @@ from operator import or_
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind
 from locallearn.quant.spec import NetworkSpec

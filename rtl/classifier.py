@@ -4,6 +4,7 @@ from amaranth import Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.lfsr import STATE_BITS
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import adder_tree

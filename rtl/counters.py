@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from amaranth import Array, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.registers import COUNTER_BITS
 
 __all__ = ["CounterBank"]

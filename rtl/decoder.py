@@ -3,6 +3,7 @@
 from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.packets import ACCESS, MAX_RUN, Opcode, record_size
 from locallearn.quant.plan import NetworkPlan
 from locallearn.rtl.layouts import event_layout

@@ -11,6 +11,7 @@ One sample is being read out, judged and learned from while the next is already 
 from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.lfsr import STATE_BITS
 from locallearn.quant.plan import NOISE_LEAP, NetworkPlan, lane_rotation
 from locallearn.quant.registers import LAYER_COUNTERS, Kind

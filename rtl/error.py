@@ -3,6 +3,7 @@
 from amaranth import Array, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
 
 __all__ = ["ErrorUnit"]

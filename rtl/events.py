@@ -4,6 +4,7 @@ from amaranth import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import event_layout, sample_layout
 

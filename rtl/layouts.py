@@ -3,6 +3,7 @@
 from amaranth import unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.packets import result_fields
 from locallearn.quant.plan import LayerPlan, NetworkPlan
 from locallearn.quant.registers import ELEMENT_BITS, Kind, regions

@@ -3,6 +3,7 @@
 from amaranth import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.lfsr import STATE_BITS, TAPS
 
 __all__ = ["LeapLfsr", "sequence"]

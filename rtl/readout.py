@@ -3,6 +3,7 @@
 from amaranth import Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import clamp
 from locallearn.rtl.layouts import activation_layout

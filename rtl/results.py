@@ -4,6 +4,7 @@ from amaranth import Array, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.packets import Opcode, record_size, result_fields
 from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
 from locallearn.rtl.layouts import result_layout

@@ -3,6 +3,7 @@
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import sample_layout
 

@@ -4,6 +4,7 @@ from amaranth import Array, Module, Mux, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from locallearn.quant.plan import LayerPlan
 
 __all__ = ["WeightMemory"]

@@ -1,0 +1,254 @@
+// The simulated chip: a verilated `top` behind a local TCP socket, one byte each way per clock cycle.
+//
+//   client <-- TCP on 127.0.0.1 --> input and output buffers <-- i / o streams --> top
+//
+// Usage: chip [port]. Port 0, the default, lets the system choose. "port N" on stdout says that the chip
+// is out of reset and can be reached. One client is served at a time; the next one finds the chip as the
+// last one left it. The process ends when its stdin does: whoever started it holds the other end, so it
+// cannot outlive them, however they die. (PR_SET_PDEATHSIG would fire when the starting *thread* ends.)
+//
+// Simulated time passes only while the chip has work: with nothing to feed it and `idle` high, the process
+// sleeps in poll().
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "Vtop.h"
+
+// The model's evaluation proper. Vtop::eval() wraps it in clean-up for multi-threaded models: mutexes that
+// take a third of the time of a small design and have nothing to protect here.
+void Vtop___024root___eval(Vtop___024root* root);
+
+namespace {
+
+constexpr int kResetCycles = 8;
+
+// Cycles between two looks at the sockets. Long enough that the system calls cost nothing beside the
+// simulation; short when the chip waits for a host that may already have written.
+constexpr int kFedChunk = 4096;
+constexpr int kDryChunk = 512;
+
+// Idle cycles before time stops: a chip with a registered `idle` reports new work some cycles late.
+constexpr int kQuietCycles = 8;
+
+// Cycles that a chip left by its client gets to come to rest, so that the next client does not receive the
+// last one's replies. Bounded, because a chip in the middle of a packet may never be idle.
+constexpr long kFarewellCycles = 1L << 20;
+
+// Far more than a host keeps in flight: its write() must not block (pyserial's spins until it is through).
+constexpr size_t kBufferBytes = size_t{64} << 20;
+
+[[noreturn]] void fail(const char* what) {
+    std::perror(what);
+    std::exit(1);
+}
+
+// A byte queue in one block, so that the clock loop can walk it with a bare pointer. The pages of a block
+// this size cost memory only once they are written.
+class ByteQueue {
+  public:
+    bool empty() const { return begin_ == end_; }
+    size_t size() const { return static_cast<size_t>(end_ - begin_); }
+    uint8_t* begin() { return begin_; }
+    uint8_t* end() { return end_; }
+    void consume(size_t count) { begin_ += count; }
+    void produce(size_t count) { end_ += count; }
+    void clear() { begin_ = end_ = bytes_.get(); }
+
+    // Room behind end(). Bytes move to the front only once half the block is used up: each moves once.
+    size_t room() {
+        if (empty()) clear();
+        if (begin_ > bytes_.get() + kBufferBytes / 2) {
+            const size_t count = size();
+            std::memmove(bytes_.get(), begin_, count);
+            begin_ = bytes_.get();
+            end_ = begin_ + count;
+        }
+        return static_cast<size_t>(bytes_.get() + kBufferBytes - end_);
+    }
+
+  private:
+    // One byte more than is used: the clock loop reads *end() when there is nothing to send.
+    std::unique_ptr<uint8_t[]> bytes_{new uint8_t[kBufferBytes + 1]};
+    uint8_t* begin_ = bytes_.get();
+    uint8_t* end_ = bytes_.get();
+};
+
+class Chip {
+  public:
+    Chip() {
+        top_.rst = 1;
+        for (int cycle = 0; cycle < kResetCycles; ++cycle) {
+            top_.clk = 0;
+            top_.eval();
+            top_.clk = 1;
+            top_.eval();
+        }
+        top_.rst = 0;
+        top_.o___05Fready = 1;  // the output queue takes all; when it is full, time stops instead
+    }
+
+    // True if the chip has been idle since the last run's end: clocking it would change nothing.
+    bool resting() const { return quiet_ >= kQuietCycles; }
+
+    // Clocks the chip `limit` times; less if the last input byte is taken (there may be more on the socket)
+    // or if it comes to rest. `output` must have room for `limit` bytes. Returns the number of cycles.
+    int run(ByteQueue& input, ByteQueue& output, int limit) {
+        const uint8_t* next = input.begin();
+        const uint8_t* const end = input.end();
+        uint8_t* out = output.end();
+        Vtop___024root* const root = top_.rootp;
+        int quiet = 0;
+        int cycle = 0;
+        for (bool more = true; more && cycle < limit && quiet < kQuietCycles; ++cycle) {
+            const bool offered = next != end;
+            top_.i___05Fvalid = offered;
+            top_.i___05Fpayload = *next;
+            top_.clk = 0;
+            Vtop___024root___eval(root);  // settles the paths from inputs to outputs before the edge both act on
+            const bool taken = offered && top_.i___05Fready;
+            const bool given = top_.o___05Fvalid;
+            quiet = offered || given || !top_.idle ? 0 : quiet + 1;
+            if (given) *out++ = top_.o___05Fpayload;
+            if (taken) more = ++next != end;
+            top_.clk = 1;
+            Vtop___024root___eval(root);
+        }
+        input.consume(static_cast<size_t>(next - input.begin()));
+        output.produce(static_cast<size_t>(out - output.end()));
+        quiet_ = quiet;
+        return cycle;
+    }
+
+  private:
+    VerilatedContext context_;
+    Vtop top_{&context_};
+    int quiet_ = 0;
+};
+
+class Link {
+  public:
+    explicit Link(uint16_t port) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address.sin_port = htons(port);
+        socklen_t length = sizeof address;
+        auto* const generic = reinterpret_cast<sockaddr*>(&address);
+        const int on = 1;
+        listener_ = socket(AF_INET, SOCK_STREAM, 0);
+        if (listener_ < 0) fail("socket");
+        // A chip restarted on a fixed port need not wait for the last one's connections to time out.
+        setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (bind(listener_, generic, length) < 0) fail("bind");
+        if (listen(listener_, 1) < 0) fail("listen");
+        if (getsockname(listener_, generic, &length) < 0) fail("getsockname");
+        std::printf("port %d\n", ntohs(address.sin_port));
+        std::fflush(stdout);
+    }
+
+    bool connected() const { return client_ >= 0; }
+
+    // Moves bytes between client and queues, admits the next client if there is none and `admit` is set.
+    // With `wait` it sleeps until one of these can happen. False once stdin has ended.
+    bool exchange(ByteQueue& input, ByteQueue& output, bool admit, bool wait) {
+        if (connected()) send_from(output);
+        pollfd watched[2] = {{STDIN_FILENO, POLLIN, 0}, {-1, 0, 0}};  // poll() skips the number -1
+        if (connected()) {
+            const bool room = input.room() > 0;
+            watched[1] = {client_, static_cast<short>((room ? POLLIN : 0) | (output.empty() ? 0 : POLLOUT)), 0};
+        } else if (admit) {
+            watched[1] = {listener_, POLLIN, 0};
+        }
+        if (poll(watched, 2, wait ? -1 : 0) < 0 && errno != EINTR) fail("poll");
+        if (watched[0].revents && stdin_ended()) return false;
+        if (!watched[1].revents) return true;
+        if (!connected()) {
+            accept_client();
+        } else if (input.room() > 0) {
+            receive_into(input);
+        } else if (watched[1].revents & (POLLHUP | POLLERR)) {
+            disconnect();
+        }
+        return true;
+    }
+
+  private:
+    static bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
+
+    static bool stdin_ended() {
+        char ignored[256];
+        return read(STDIN_FILENO, ignored, sizeof ignored) <= 0 && !would_block();
+    }
+
+    void accept_client() {
+        client_ = accept(listener_, nullptr, nullptr);
+        const int on = 1;
+        // Replies are small and waited for: they must not be held back to be merged.
+        if (connected()) setsockopt(client_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+
+    void disconnect() {
+        close(client_);
+        client_ = -1;
+    }
+
+    void receive_into(ByteQueue& input) {
+        const ssize_t count = recv(client_, input.end(), input.room(), MSG_DONTWAIT);
+        if (count > 0) {
+            input.produce(static_cast<size_t>(count));
+        } else if (count == 0 || !would_block()) {
+            disconnect();
+        }
+    }
+
+    void send_from(ByteQueue& output) {
+        if (output.empty()) return;
+        const ssize_t count = send(client_, output.begin(), output.size(), MSG_DONTWAIT);
+        if (count > 0) {
+            output.consume(static_cast<size_t>(count));
+        } else if (!would_block()) {
+            disconnect();
+        }
+    }
+
+    int listener_;
+    int client_ = -1;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN);  // a client that left is seen by send()
+    const auto chip = std::make_unique<Chip>();
+    Link link{static_cast<uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0)};
+    ByteQueue input;
+    ByteQueue output;
+    long farewell = 0;
+    for (;;) {
+        const bool still = input.empty() && chip->resting();
+        const bool full = output.room() < kFedChunk;
+        const bool admit = input.empty() && (still || farewell >= kFarewellCycles);
+        if (!link.exchange(input, output, admit, still || full)) return 0;
+        if (link.connected()) {
+            farewell = 0;
+        } else {
+            output.clear();  // nobody is there to read it, as on a wire
+        }
+        if (full || (input.empty() && chip->resting())) continue;
+        const int cycles = chip->run(input, output, input.empty() ? kDryChunk : kFedChunk);
+        if (!link.connected()) farewell += cycles;
+    }
+}

@@ -1,0 +1,192 @@
+"""The network once more, as plainly as its equations: integers, fractions and loops.
+
+`locallearn.quant` computes with sums that were halved, shifts that were derived and registers that leap. Here
+the classifier M is +-1, numbers keep the meaning that their formats give them, the noise register moves one
+bit at a time, and nothing is shared with the golden model but the description and, from its plan, the seeds
+and the first weights. That both agree to the bit is the proof of what was halved, derived and leapt over.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from math import floor
+
+from locallearn.quant.plan import LayerPlan
+from locallearn.quant.spec import NetworkSpec
+
+__all__ = ["BitSerialLfsr", "NaiveLayer", "NaiveNetwork", "NaiveTrace", "exponential"]
+
+NOISE_STEPS = 32
+"""Bits by which the noise register moves on after a weight word."""
+
+LANE_ROTATION = 11
+"""Bits by which each lane sees the noise register further to the right than the lane before it."""
+
+
+class BitSerialLfsr:
+    """b[t] = b[t-64] ^ b[t-63] ^ b[t-61] ^ b[t-60]; `state` is the next 64 bits, the next one in bit 0."""
+
+    def __init__(self, state: int) -> None:
+        self.state = state
+
+    def step(self) -> int:
+        """Give the next bit and move on by one."""
+        state = self.state
+        new = (state ^ state >> 1 ^ state >> 3 ^ state >> 4) & 1
+        self.state = state >> 1 | new << 63
+        return state & 1
+
+
+@cache
+def exponential(units: int) -> int:
+    """The whole number nearest to 256 * 2^(-units / 4), found by comparing fourth powers."""
+    if units >= 36:
+        return 0  # 256 * 2^-9 is one half: no longer nearer to 1
+    nearest = 256
+    while (2 * nearest - 1) ** 4 * 2**units >= 512**4:
+        nearest -= 1
+    return nearest
+
+
+def temperature(spec: NetworkSpec, layer: int) -> int:
+    """The difference of +-1 scores that counts as one unit: a quarter octave of probability.
+
+    Scores of N activations around 1 differ by about sqrt(N), which shall be 4 nats: 16 / ln 2 units.
+    """
+    own = spec.layers[layer].score_shift
+    if own is not None:
+        return 2 << own
+    squared = (Decimal(2).ln() / 16) ** 2 * 4**spec.activation.fraction * spec.layers[layer].neurons
+    unit = 2
+    while 2 * unit**2 < squared:  # the power of two nearest by ratio
+        unit *= 2
+    return unit
+
+
+@dataclass(frozen=True)
+class NaiveTrace:
+    """What a layer made of one sample; `scores` are those of the +-1 classifier."""
+
+    events: list[tuple[int, int]]
+    activations: list[int]
+    scores: list[int]
+    predicted: int
+    error: list[int] | None
+
+
+class NaiveLayer:
+    """A dense layer, its classifier and its noise. `weights[j][i]` belongs to neuron j, the bias is the last."""
+
+    def __init__(self, spec: NetworkSpec, index: int) -> None:
+        layer, plan = spec.layers[index], LayerPlan(spec, index)
+        self.spec = spec
+        self.neurons = layer.neurons
+        self.lanes = layer.lanes
+        self.inputs = spec.input.size if index == 0 else spec.layers[index - 1].neurons
+        self.input_format = spec.input if index == 0 else spec.activation
+        self.rate_shift = spec.training.rate_shift if layer.rate_shift is None else layer.rate_shift
+        self.temperature = temperature(spec, index)
+        self.weights: list[list[int]] = plan.initial_weights().tolist()
+        signs = BitSerialLfsr(plan.classifier_seed)
+        self.signs = [[1 if signs.step() else -1 for _ in range(spec.classes)] for _ in range(self.neurons)]
+        self.noise = BitSerialLfsr(plan.noise_seed)
+        self.counters = dict.fromkeys(("events", "words_read", "words_written", "learned", "skipped", "saturated"), 0)
+
+    def step(self, x: Sequence[int], label: int | None, decay: int) -> NaiveTrace:
+        """Infer one sample and learn from it where there is a label, at the rate 2^-(rate_shift + decay)."""
+        one_half = 2**self.input_format.fraction // 2
+        events = [(i, value) for i, value in enumerate(x) if value != 0] + [(self.inputs, one_half)]
+        groups = [range(self.neurons)[first : first + self.lanes] for first in range(0, self.neurons, self.lanes)]
+        self.counters["events"] += len(events)
+        self.counters["words_read"] += len(events) * len(groups)
+
+        activations = [self.activation(neuron, events) for neuron in range(self.neurons)]
+        scores = [self.score(c, activations) for c in range(self.spec.classes)]
+        error = None if label is None else self.error(scores, label)
+        if error is not None and any(error):
+            d = [self.projection(neuron, error) if activations[neuron] > 0 else 0 for neuron in range(self.neurons)]
+            self.learn(events, groups, d, decay)
+            self.counters["learned"] += 1
+        elif error is not None:
+            self.counters["skipped"] += 1
+        return NaiveTrace(events, activations, scores, scores.index(max(scores)), error)
+
+    def activation(self, neuron: int, events: list[tuple[int, int]]) -> int:
+        """ReLU of the exact sum, to the nearest number of the activation's format, at most its largest."""
+        total = sum(self.weights[neuron][i] * value for i, value in events)
+        exact = Fraction(total, 2**self.spec.weight.fraction * 2**self.input_format.fraction)
+        nearest = floor(exact * 2**self.spec.activation.fraction + Fraction(1, 2))
+        return min(max(nearest, 0), (1 << self.spec.activation.bits) - 1)
+
+    def score(self, c: int, activations: list[int]) -> int:
+        """S = M y."""
+        return sum(signs[c] * activation for signs, activation in zip(self.signs, activations, strict=True))
+
+    def error(self, scores: list[int], label: int) -> list[int]:
+        """softmax - onehot in units of 2^-error_bits, the sum below it rounded up to a power of two.
+
+        All is rounded down but the label's entry, which makes the sum 0.
+        """
+        powers = [exponential((max(scores) - score) // self.temperature) for score in scores]
+        normaliser = 1
+        while normaliser < sum(powers):
+            normaliser *= 2
+        error = [power * 2**self.spec.error_bits // normaliser for power in powers]
+        error[label] = 0
+        error[label] = -sum(error)
+        return error
+
+    def projection(self, neuron: int, error: list[int]) -> int:
+        """d = M^T e."""
+        return sum(sign * e for sign, e in zip(self.signs[neuron], error, strict=True))
+
+    def learn(self, events: list[tuple[int, int]], groups: Sequence[range], d: list[int], decay: int) -> None:
+        """W -= rate * d * x, each rounded up or down at random, for every group with an error and every event."""
+        spec = self.spec
+        smallest, largest = -(1 << (spec.weight.bits - 1)), (1 << (spec.weight.bits - 1)) - 1
+        rate = Fraction(1, 2 ** (self.rate_shift + decay))
+        # The value of one unit of x times one unit of d, at that rate and counted in units of the weights.
+        unit = rate * Fraction(2**spec.weight.fraction, 2**self.input_format.fraction * 2**spec.error_bits)
+        for group in groups:
+            if not any(d[neuron] for neuron in group):
+                continue
+            for i, value in events:
+                for lane, neuron in enumerate(group):
+                    exact = self.weights[neuron][i] - floor(d[neuron] * value * unit + self.dither(lane))
+                    self.weights[neuron][i] = min(
+                        max(exact, -(2 ** (spec.weight.bits - 1))), 2 ** (spec.weight.bits - 1) - 1
+                    )
+                    self.counters["saturated"] += self.weights[neuron][i] != exact
+                for _ in range(NOISE_STEPS):
+                    self.noise.step()
+                self.counters["words_read"] += 1
+                self.counters["words_written"] += 1
+
+    def dither(self, lane: int) -> Fraction:
+        """Between 0 and 1, in the middle of one of 2^n equal parts."""
+        spec = self.spec
+        # d is even, so at the lowest rate a change has this many fraction bits: finer noise would alter nothing.
+        lowest_rate_shift = self.rate_shift + max(spec.training.decay)
+        finest = self.input_format.fraction + spec.error_bits + lowest_rate_shift - spec.weight.fraction - 1
+        bits = min(spec.noise_bits, finest)
+        rotation = lane * LANE_ROTATION % 64
+        seen = self.noise.state >> rotation | self.noise.state << (64 - rotation)
+        return Fraction(2 * (seen % 2**bits) + 1, 2 ** (bits + 1))
+
+
+class NaiveNetwork:
+    """All layers; what `GoldenNetwork` is, and what it is compared with."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        self.layers = [NaiveLayer(spec, index) for index in range(len(spec.layers))]
+        self.decay = 0
+
+    def step(self, x: Sequence[int], label: int | None = None) -> list[NaiveTrace]:
+        """One sample through all layers; learns if labelled."""
+        traces = []
+        for layer in self.layers:
+            traces.append(layer.step(x, label, self.decay))
+            x = traces[-1].activations
+        return traces

@@ -1,0 +1,136 @@
+"""The golden model against the naive one: everything that a chip shows or keeps, after every sample."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from locallearn.quant.formats import QFormat
+from locallearn.quant.network import GoldenLayer, GoldenNetwork, LayerTrace, quantise_pixels
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
+from tests.compare import assert_same
+from tests.naive import NaiveLayer, NaiveNetwork, NaiveTrace
+from tests.strategies import Step, specs, steps
+
+
+def assert_same_trace(where: str, naive: NaiveTrace, golden: LayerTrace) -> None:
+    assert_same(f"{where} event index", [index for index, _ in naive.events], golden.event_index)
+    assert_same(f"{where} event value", [value for _, value in naive.events], golden.event_value)
+    assert_same(f"{where} activation", naive.activations, golden.activations)
+    # S = 2 S' - sum(y): the +-1 classifier's scores from the halved one's.
+    assert_same(f"{where} score", naive.scores, 2 * golden.scores - golden.activations.sum())
+    assert_same(f"{where} prediction", naive.predicted, golden.predicted)
+    assert (naive.error is None) == (golden.error is None), f"{where} only one of the two has an error"
+    if naive.error is not None and golden.error is not None:
+        assert_same(f"{where} error", naive.error, golden.error)
+
+
+def assert_same_state(where: str, naive: NaiveLayer, golden: GoldenLayer) -> None:
+    assert_same(f"{where} weight", naive.weights, golden.memory.weights)
+    assert_same(f"{where} noise register", naive.noise.state, golden.noise.state)
+    for name, count in dataclasses.asdict(golden.counters).items():
+        assert_same(f"{where} {name} counter", naive.counters[name], count)
+
+
+def assert_same_run(naive: NaiveNetwork, golden: GoldenNetwork, work: Iterable[Step]) -> None:
+    for number, step in enumerate(work):
+        naive.decay = golden.decay = step.decay
+        traces = zip(naive.step(step.x.tolist(), step.label), golden.step(step.x, step.label), strict=True)
+        for index, (expected, actual) in enumerate(traces):
+            where = f"sample {number}, layer {index}:"
+            assert_same_trace(where, expected, actual)
+            assert_same_state(where, naive.layers[index], golden.layers[index])
+
+
+def random_steps(spec: NetworkSpec, count: int, density: float = 0.5) -> Iterable[Step]:
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        x = rng.integers(1, spec.input.format.max, spec.input.size, np.uint8, endpoint=True)
+        x[rng.random(spec.input.size) > density] = 0
+        yield Step(x, int(rng.integers(spec.classes)), int(rng.integers(spec.max_decay, endpoint=True)))
+
+
+@settings(max_examples=300)
+@given(st.data(), specs() | specs(max_classes=100))
+def test_equals_naive(data: DataObject, spec: NetworkSpec) -> None:
+    naive, golden = NaiveNetwork(spec), GoldenNetwork(spec)
+    if data.draw(st.booleans(), label="weights from the whole range"):
+        rng = np.random.default_rng(spec.training.seed)
+        golden.weights = [
+            rng.integers(spec.weight.min, spec.weight.max, weights.shape, np.int32, endpoint=True)
+            for weights in golden.weights
+        ]
+        for layer, weights in zip(naive.layers, golden.weights, strict=True):
+            layer.weights = weights.tolist()
+    assert_same_run(naive, golden, data.draw(steps(spec), label="steps"))
+    # For --hypothesis-show-statistics: how many examples reach what.
+    for name in ("learned", "skipped", "saturated", "words_written"):
+        event(f"{name}: {any(layer.counters[name] for layer in naive.layers)}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        pytest.param(
+            NetworkSpec("", 3, InputSpec(100), (LayerSpec(40, rate_shift=6),)),
+            50,
+            id="more noise than a block of the register",
+        ),
+        pytest.param(
+            NetworkSpec("", 10, InputSpec(20), (LayerSpec(140, lanes=70, rate_shift=6),)),
+            10,
+            id="more lanes than rotations",
+        ),
+        pytest.param(
+            NetworkSpec("", 10, InputSpec(400), (LayerSpec(5, rate_shift=4),), weight=QFormat(16, 12, signed=True)),
+            10,
+            id="accumulators above 32 bits",
+        ),
+    ],
+)
+def test_equals_naive_beyond_small_sizes(spec: NetworkSpec, count: int) -> None:
+    naive, golden = NaiveNetwork(spec), GoldenNetwork(spec)
+    assert_same_run(naive, golden, random_steps(spec, count))
+    assert golden.layers[0].counters.words_written > 0
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_presets_equal_naive(preset: str) -> None:
+    spec = load_spec(preset)
+    golden = GoldenNetwork(spec)
+    assert_same_run(NaiveNetwork(spec), golden, random_steps(spec, 5, density=0.2))
+    assert all(layer.counters.learned for layer in golden.layers)
+
+
+def test_weights_are_copied_out_and_in() -> None:
+    spec = NetworkSpec("", 2, InputSpec(3), (LayerSpec(5, lanes=2), LayerSpec(3, lanes=3)))
+    golden = GoldenNetwork(spec)
+    wanted = [np.arange(20, dtype=np.int32).reshape(5, 4), -np.arange(18, dtype=np.int32).reshape(3, 6)]
+    golden.weights = wanted
+    golden.weights[0][:] = 99  # a copy: the network keeps its own
+    for index, weights in enumerate(golden.weights):
+        assert_same(f"layer {index}: weight", wanted[index], weights)
+
+
+def test_learns_which_half_is_larger() -> None:
+    """Not equal to something but right: a wrong sign anywhere leaves a layer at 250 of 500."""
+    layer = LayerSpec(16, lanes=4)
+    golden = GoldenNetwork(NetworkSpec("", 2, InputSpec(16), (layer, layer), training=TrainingSpec(rate_shift=6)))
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3000, 16), np.uint8)
+    labels = (pixels[:, :8].sum(1) < pixels[:, 8:].sum(1)).astype(int)
+    for x, label in zip(pixels[:2500], labels[:2500], strict=True):
+        golden.step(x, int(label))
+    predicted = [[trace.predicted for trace in golden.step(x)] for x in pixels[2500:]]
+    right = (np.array(predicted) == labels[2500:, None]).sum(0)
+    # Seeds and rates nearby give 460 to 480.
+    assert min(right) >= 450, f"{right} of 500 right, layer by layer"
+
+
+def test_pixels_lose_their_low_bits() -> None:
+    spec = NetworkSpec("", 2, InputSpec(4, bits=3, fraction=3), (LayerSpec(2),))
+    assert_same("pixel", [0, 0, 1, 7], quantise_pixels(spec, np.array([0, 31, 32, 255], np.uint8)))

@@ -1,0 +1,285 @@
+"""Derived numbers: every width holds its extremes, and the extremes are reached."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from locallearn.quant import classifier
+from locallearn.quant.dense import DenseWeights
+from locallearn.quant.formats import QFormat
+from locallearn.quant.plan import ERROR_TABLE, LayerPlan, NetworkPlan, lane_rotation
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from tests.compare import assert_same
+from tests.naive import exponential
+from tests.strategies import specs
+
+
+def fits_signed(bits: int, *values: int) -> bool:
+    return all(-(1 << (bits - 1)) <= value < 1 << (bits - 1) for value in values)
+
+
+def plan_of(
+    inputs: int = 4, neurons: int = 4, lanes: int = 1, classes: int = 10, weight: QFormat | None = None
+) -> LayerPlan:
+    weight = weight or QFormat(12, 11, signed=True)
+    return LayerPlan(NetworkSpec("", classes, InputSpec(inputs), (LayerSpec(neurons, lanes),), weight=weight), 0)
+
+
+# -- forward -------------------------------------------------------------------------------------------
+
+
+@given(specs(max_inputs=1 << 16, max_layers=1))
+def test_accumulator_holds_the_worst_sums(spec: NetworkSpec) -> None:
+    """All weights at one end, all inputs at their largest: exact in `accumulator_bits`, no bit too many by 2."""
+    plan = LayerPlan(spec, 0)
+    total = plan.inputs * plan.input_format.max + plan.input_format.half
+    low, high = plan.weight_format.min * total, plan.weight_format.max * total
+    assert fits_signed(plan.accumulator_bits, low, high)
+    assert not fits_signed(plan.accumulator_bits - 2, low)
+
+
+@pytest.mark.parametrize("inputs", [127, 128, 129, 256, 257, 258, 514, 515, 65536])
+@pytest.mark.parametrize("fraction", [8, 15])
+def test_accumulator_never_wraps(inputs: int, fraction: int) -> None:
+    """Sizes around 31, 32 and 33 bits: a sum that wrapped would come out as the other clamp."""
+    plan = plan_of(inputs, neurons=3, weight=QFormat(16, fraction, signed=True))
+    index = np.arange(plan.fan_in)
+    value = np.full(plan.fan_in, plan.input_format.max)
+    value[-1] = plan.input_format.half
+    layer = DenseWeights(plan)
+    weights = np.empty((3, plan.fan_in), np.int32)
+    weights[0] = plan.weight_format.max
+    weights[1] = plan.weight_format.min
+    # Up to the largest sum and down again to the smallest.
+    weights[2, : inputs // 2], weights[2, inputs // 2 :] = plan.weight_format.max, plan.weight_format.min
+    layer.weights = weights
+    expected = []
+    for row in weights.tolist():
+        total = sum(w * x for w, x in zip(row, value.tolist(), strict=True))
+        nearest = (2 * total + 2**plan.requantise_shift) // 2 ** (plan.requantise_shift + 1)
+        expected.append(min(max(nearest, 0), 255))
+    assert_same("activation", expected, layer.forward(index, value))
+
+
+@given(specs())
+def test_requantise_keeps_the_value(spec: NetworkSpec) -> None:
+    for plan in NetworkPlan(spec).layers:
+        assert plan.requantise_shift >= 0
+        unit = plan.weight_format.fraction + plan.input_format.fraction
+        assert unit - plan.requantise_shift == plan.output_format.fraction
+
+
+# -- classifier and error ------------------------------------------------------------------------------
+
+
+def test_error_table() -> None:
+    """Every entry is the nearest whole number; the first that would be 0 is beyond the end."""
+    assert_same("entry", [exponential(units) for units in range(len(ERROR_TABLE))], ERROR_TABLE)
+    assert min(ERROR_TABLE) == 1
+    assert exponential(len(ERROR_TABLE)) == 0
+
+
+@given(st.integers(1, 1 << 12), st.integers(2, 256))
+def test_score_bits(neurons: int, classes: int) -> None:
+    plan = plan_of(neurons=neurons, classes=classes)
+    largest = neurons * plan.output_format.max
+    assert largest.bit_length() == plan.score_bits
+
+
+@given(st.integers(2, 256))
+def test_normaliser_bits(classes: int) -> None:
+    """Equal scores make the largest sum."""
+    largest = classes * ERROR_TABLE[0]
+    assert (largest - 1).bit_length() == 8 + plan_of(classes=classes).normaliser_bits
+
+
+@st.composite
+def scored(draw: st.DrawFn) -> tuple[LayerPlan, np.ndarray, int]:
+    """A layer, scores that it could have, and a label."""
+    spec = draw(specs(max_neurons=40) | specs(max_neurons=40, max_classes=256))
+    plan = LayerPlan(spec, draw(st.integers(0, len(spec.layers) - 1)))
+    largest = draw(st.integers(0, plan.neurons * plan.output_format.max))
+    scores = draw(st.lists(st.integers(0, largest), min_size=plan.classes, max_size=plan.classes))
+    return plan, np.array(scores, np.int64), draw(st.integers(0, plan.classes - 1))
+
+
+@settings(max_examples=300)
+@given(scored())
+def test_error_is_bounded_and_sums_to_zero(case: tuple[LayerPlan, np.ndarray, int]) -> None:
+    plan, scores, label = case
+    error = classifier.error(plan, scores, label)
+    one = 1 << plan.error_bits
+    assert error.sum() == 0
+    assert -one <= error[label] <= 0
+    others = np.delete(error, label)
+    assert (others >= 0).all()
+    assert (others <= one).all()
+    # The whole range of h: all the positive errors, or all the negative ones.
+    h = [int(error[error > 0].sum()), int(error[error < 0].sum())]
+    assert fits_signed(plan.error_width, *error.tolist(), *h)
+    assert fits_signed(plan.scaled_error_width, *(value << plan.max_decay for value in h))
+
+
+@given(scored())
+def test_larger_scores_have_larger_errors(case: tuple[LayerPlan, np.ndarray, int]) -> None:
+    plan, scores, label = case
+    error = np.delete(classifier.error(plan, scores, label), label)
+    ascending = np.argsort(np.delete(scores, label), kind="stable")
+    assert (np.diff(error[ascending]) >= 0).all()
+
+
+@given(specs(max_classes=256), st.data())
+def test_error_reaches_its_bounds(spec: NetworkSpec, data: DataObject) -> None:
+    """A wrong class beyond all doubt: +1 there, -1 at the label; h reaches both, and no narrower width holds it."""
+    plan = LayerPlan(spec, 0)
+    label, winner = data.draw(st.lists(st.integers(0, plan.classes - 1), min_size=2, max_size=2, unique=True))
+    scores = np.zeros(plan.classes, np.int64)
+    scores[winner] = len(ERROR_TABLE) << plan.score_shift
+    error = classifier.error(plan, scores, label)
+    one = 1 << plan.error_bits
+    expected = np.zeros(plan.classes, np.int64)
+    expected[winner], expected[label] = one, -one
+    assert_same("error", expected, error)
+    signs = np.zeros((2, plan.classes), np.int64)
+    signs[0, winner] = signs[1, label] = 1
+    assert_same("h", [one, -one], classifier.back_project(signs, error, np.array([1, 1])))
+    assert not fits_signed(plan.error_width - 1, one)
+    assert not fits_signed(plan.scaled_error_width - 1, one << plan.max_decay)
+
+
+@given(specs())
+def test_no_error_when_right_beyond_doubt(spec: NetworkSpec) -> None:
+    plan = LayerPlan(spec, 0)
+    scores = np.zeros(plan.classes, np.int64)
+    scores[1] = len(ERROR_TABLE) << plan.score_shift
+    assert not classifier.error(plan, scores, 1).any()
+
+
+def test_of_equal_scores_the_first_wins() -> None:
+    assert classifier.classify(np.array([3, 7, 7, 0])) == 1
+
+
+# -- update --------------------------------------------------------------------------------------------
+
+
+@given(specs())
+def test_noise_has_a_mean_of_one_half(spec: NetworkSpec) -> None:
+    """Over all words; where no bit is left below them, half a unit less, so that floor(x + noise) has no bias."""
+    for plan in NetworkPlan(spec).layers:
+        assume(plan.noise_bits < plan.update_shift or plan.noise_bits <= 12)
+        words = np.arange(1 << plan.noise_bits)
+        noise = plan.noise_value(words)
+        assert 0 <= noise.min() <= noise.max() < 1 << plan.update_shift
+        assert len(np.unique(noise)) == len(words)
+        missing = 1 if plan.noise_bits == plan.update_shift else 0
+        assert 2 * int(noise.sum()) == len(words) * ((1 << plan.update_shift) - missing)
+
+
+@pytest.mark.parametrize("update_shift", range(1, 9))
+def test_rounding_has_no_bias(update_shift: int) -> None:
+    """With as many random bits as are shifted away, the mean of what is rounded is exactly what was there."""
+    # 1 + 6 + rate_shift + 0 - 6 - 1: the update shift is the rate's.
+    spec = NetworkSpec(
+        "",
+        2,
+        InputSpec(1, bits=1, fraction=1),
+        (LayerSpec(1),),
+        weight=QFormat(12, 6, signed=True),
+        training=TrainingSpec(rate_shift=update_shift, decay=(0,)),
+    )
+    plan = LayerPlan(spec, 0)
+    assert plan.update_shift == plan.noise_bits == update_shift
+    noise = plan.noise_value(np.arange(1 << update_shift))
+    for product in range(-600, 600):
+        assert ((product + noise) >> update_shift).sum() == product
+
+
+def test_lane_rotations() -> None:
+    """64 lanes all see the noise word differently, neighbours without a common bit of the usual 8."""
+    rotations = [lane_rotation(lane) for lane in range(64)]
+    assert sorted(rotations) == list(range(64))
+    for here, there in pairwise(rotations):
+        assert not {(here + bit) % 64 for bit in range(8)} & {(there + bit) % 64 for bit in range(8)}
+
+
+# -- memories ------------------------------------------------------------------------------------------
+
+
+@given(specs())
+def test_rows_are_weights(spec: NetworkSpec) -> None:
+    """Lane p of row g * fan_in + i holds weight i of neuron g * lanes + p; lanes without a neuron hold 0."""
+    for plan in NetworkPlan(spec).layers:
+        weights = np.arange(1, plan.neurons * plan.fan_in + 1, dtype=np.int32).reshape(plan.neurons, plan.fan_in)
+        rows = plan.to_rows(weights)
+        expected = np.zeros((plan.weight_rows, plan.lanes), np.int32)
+        for neuron in range(plan.neurons):
+            group, lane = divmod(neuron, plan.lanes)
+            for i in range(plan.fan_in):
+                expected[group * plan.fan_in + i, lane] = weights[neuron, i]
+        assert_same("row, lane", expected, rows)
+        assert_same("neuron, weight", weights, plan.from_rows(rows))
+
+
+@given(st.integers(1, 1 << 16))
+def test_event_depth(inputs: int) -> None:
+    depth = plan_of(inputs).event_depth
+    assert depth.bit_count() == 1
+    assert depth // 2 < 2 * (inputs + 1) <= depth
+
+
+@given(specs())
+def test_totals(spec: NetworkSpec) -> None:
+    plan = NetworkPlan(spec)
+    rows = [p.to_rows(p.initial_weights()) for p in plan.layers]
+    assert plan.weight_bits == sum(r.size for r in rows) * spec.weight.bits
+    assert plan.dense_cycles == max(len(r) for r in rows)
+
+
+# -- seeds and first weights ---------------------------------------------------------------------------
+
+
+@given(specs(), st.integers(0, (1 << 64) - 1))
+def test_seeds_differ(spec: NetworkSpec, other: int) -> None:
+    """Of 64 bits, never 0, and another one for every register, layer and seed of the training."""
+    assume(other != spec.training.seed)
+    again = replace(spec, training=replace(spec.training, seed=other))
+    seeds = [
+        seed
+        for plan in (*NetworkPlan(spec).layers, *NetworkPlan(again).layers)
+        for seed in (plan.classifier_seed, plan.noise_seed)
+    ]
+    assert all(0 < seed < 1 << 64 for seed in seeds)
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_seeds_stay() -> None:
+    """A seed means the same network tomorrow and with another NumPy, else runs cannot be repeated."""
+    plan = plan_of()
+    assert (plan.classifier_seed, plan.noise_seed) == (0x672D8EE56D6791FF, 0x8AE19CA14EB1072C)
+    assert_same("weight", [-55, 24, 523, 923, 0], plan.initial_weights()[0])
+
+
+@given(specs())
+def test_initial_weights(spec: NetworkSpec) -> None:
+    """Within +-2^-init_shift and the format, biases 0, the same every time."""
+    for plan in NetworkPlan(spec).layers:
+        weights = plan.initial_weights()
+        assert weights.shape == (plan.neurons, plan.fan_in)
+        assert not weights[:, -1].any()
+        largest = 2 ** (spec.weight.fraction - spec.init_shift(plan.index))
+        assert -largest <= weights.min() <= weights.max() <= largest
+        assert fits_signed(spec.weight.bits, int(weights.min()), int(weights.max()))
+        assert_same("weight", weights, LayerPlan(spec, plan.index).initial_weights())
+
+
+def test_initial_weights_are_uniform() -> None:
+    weights = plan_of(inputs=4000, neurons=20).initial_weights()[:, :-1]
+    largest = 2 ** (11 - 5)  # sqrt(4000) is between 2^5 and 2^6
+    counts = np.bincount(weights.ravel() + largest, minlength=2 * largest + 1)
+    # 80 000 / 129 = 620 each, give or take 25: five times that does not happen.
+    assert 495 < counts.min() <= counts.max() < 745

@@ -1,0 +1,353 @@
+"""The description: what it means, what it refuses and in which words, and what makes another chip."""
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from locallearn.quant.errors import SpecError
+from locallearn.quant.formats import QFormat
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
+from tests.strategies import specs
+
+EXAMPLE = """
+name = "example"
+classes = 10
+error_bits = 6
+noise_bits = 8
+[input]
+size = 20
+bits = 8
+fraction = 8
+[activation]
+bits = 8
+fraction = 4
+[weight]
+bits = 12
+fraction = 11
+[[layers]]
+neurons = 16
+lanes = 4
+rate_shift = 8
+[[layers]]
+neurons = 8
+lanes = 2
+score_shift = 3
+init_shift = 2
+[training]
+rate_shift = 7
+decay = [0, 1, 3]
+seed = 5
+"""
+
+
+# -- TOML ----------------------------------------------------------------------------------------------
+
+
+def test_example_is_read() -> None:
+    assert NetworkSpec.from_toml(EXAMPLE) == NetworkSpec(
+        name="example",
+        classes=10,
+        input=InputSpec(20, 8, 8),
+        layers=(LayerSpec(16, 4, rate_shift=8), LayerSpec(8, 2, score_shift=3, init_shift=2)),
+        activation=QFormat(8, 4),
+        weight=QFormat(12, 11, signed=True),
+        error_bits=6,
+        noise_bits=8,
+        training=TrainingSpec(7, (0, 1, 3), 5),
+    )
+
+
+def test_only_four_things_are_needed() -> None:
+    text = 'name = "least"\nclasses = 2\ninput = { size = 1 }\nlayers = [{ neurons = 1 }]'
+    assert NetworkSpec.from_toml(text) == NetworkSpec("least", 2, InputSpec(1), (LayerSpec(1),))
+
+
+@given(specs(max_inputs=1 << 16, max_neurons=1 << 12, max_layers=4, max_classes=256))
+def test_toml_round_trip(spec: NetworkSpec) -> None:
+    assert NetworkSpec.from_toml(spec.to_toml()) == spec
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets(name: str) -> None:
+    spec = load_spec(name)
+    assert spec.name == name
+    assert NetworkSpec.from_toml(spec.to_toml()) == spec
+
+
+def test_preset_names() -> None:
+    assert preset_names() == ["digits", "mnist", "mnist-small"]
+
+
+def test_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(EXAMPLE)
+    assert load_spec(path) == load_spec(str(path)) == NetworkSpec.from_toml(EXAMPLE)
+
+
+# -- bad input, by its message -------------------------------------------------------------------------
+
+MISSING = object()
+WHOLE = "must be a whole number"
+
+
+def changed(changes: dict[str, Any]) -> str:
+    """The example with the values at dotted paths replaced, or removed where they are MISSING."""
+    root = tomllib.loads(EXAMPLE)
+    for path, value in changes.items():
+        *parents, key = [int(part) if part.isdigit() else part for part in path.split(".")]
+        table: Any = root
+        for part in parents:
+            table = table[part]
+        if value is MISSING:
+            del table[key]
+        else:
+            table[key] = value
+    return tomli_w.dumps(root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # unknown keys
+        ({"clases": 3}, "unknown key clases, did you mean classes?"),
+        ({"input.sise": 3}, "unknown key input.sise, did you mean size?"),
+        ({"activation.bit": 3}, "unknown key activation.bit, did you mean bits?"),
+        ({"weight.signed": True}, "unknown key weight.signed; known are bits, fraction"),
+        ({"layers.1.score": 3}, "unknown key layers[1].score, did you mean score_shift?"),
+        ({"training.q": 3}, "unknown key training.q; known are decay, rate_shift, seed"),
+        # missing keys
+        ({"name": MISSING}, "name is missing"),
+        ({"classes": MISSING}, "classes is missing"),
+        ({"input": MISSING}, "input is missing"),
+        ({"input.size": MISSING}, "input.size is missing"),
+        ({"layers": MISSING}, "layers is missing"),
+        ({"layers.1.neurons": MISSING}, "layers[1].neurons is missing"),
+        ({"activation.bits": MISSING}, "activation.bits is missing"),
+        ({"weight.fraction": MISSING}, "weight.fraction is missing"),
+        # wrong types
+        ({"name": 3}, "name = 3: must be a text"),
+        ({"classes": "10"}, f"classes = '10': {WHOLE}"),
+        ({"input": 20}, "input = 20: must be a table"),
+        ({"input.size": 20.0}, f"input.size = 20.0: {WHOLE}"),
+        ({"layers": 2}, "layers = 2: must be a list of tables, [[layers]]"),
+        ({"layers": {"neurons": 2}}, "layers = {'neurons': 2}: must be a list of tables, [[layers]]"),
+        ({"layers.1": 16}, "layers[1] = 16: must be a table"),
+        ({"layers.0.neurons": True}, f"layers[0].neurons = True: {WHOLE}"),
+        ({"layers.1.rate_shift": 7.5}, f"layers[1].rate_shift = 7.5: {WHOLE}"),
+        ({"activation": 8}, "activation = 8: must be a table such as { bits = 8, fraction = 4 }"),
+        ({"weight.bits": "12"}, f"weight.bits = '12': {WHOLE}"),
+        ({"training": []}, "training = []: must be a table"),
+        ({"training.decay": 3}, "training.decay = 3: must be a list, one shift an epoch"),
+        ({"training.decay": [0, 1.5]}, f"training.decay[1] = 1.5: {WHOLE}"),
+        # out of range
+        ({"classes": 1}, "classes = 1: must be between 2 and 256"),
+        ({"classes": 257}, "classes = 257: must be between 2 and 256"),
+        ({"input.size": 0}, "input.size = 0: must be between 1 and 65536"),
+        ({"input.size": 65537}, "input.size = 65537: must be between 1 and 65536"),
+        ({"error_bits": 1}, "error_bits = 1: must be between 2 and 8"),
+        ({"error_bits": 9}, "error_bits = 9: must be between 2 and 8"),
+        ({"noise_bits": 0}, "noise_bits = 0: must be between 1 and 16"),
+        ({"noise_bits": 17}, "noise_bits = 17: must be between 1 and 16"),
+        ({"layers": []}, "layers: none given, at least one [[layers]] is needed"),
+        ({"layers": [{"neurons": 1}] * 33}, "layers: 33 given, at most 32 are possible"),
+        ({"layers.0.neurons": 0}, "layers[0].neurons = 0: must be between 1 and 4096"),
+        ({"layers.0.neurons": 4097}, "layers[0].neurons = 4097: must be between 1 and 4096"),
+        ({"layers.1.lanes": 0}, "layers[1].lanes = 0: must be between 1 and 8"),
+        ({"layers.1.lanes": 9}, "layers[1].lanes = 9: must be between 1 and 8"),
+        ({"layers.0.rate_shift": -1}, "layers[0].rate_shift = -1: must be between 0 and 40"),
+        ({"layers.1.score_shift": 17}, "layers[1].score_shift = 17: must be between 0 and 16"),
+        ({"layers.1.init_shift": -1}, "layers[1].init_shift = -1: must be between 0 and 16"),
+        ({"training.rate_shift": 41}, "training.rate_shift = 41: must be between 0 and 40"),
+        ({"training.seed": -1}, "training.seed = -1: must be between 0 and 18446744073709551615"),
+        ({"training.decay": [0, 9]}, "training.decay[1] = 9: must be between 0 and 8"),
+        ({"training.decay": []}, "training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]"),
+        # impossible formats
+        ({"input.bits": 9}, "input.bits = 9: must be between 1 and 8"),
+        ({"input.bits": -1}, "input.bits = -1: must be between 1 and 8"),
+        ({"input.bits": 6, "input.fraction": 7}, "input.fraction = 7: must be between 1 and 6"),
+        ({"activation.bits": 100_000}, "activation.bits = 100000: must be between 1 and 8"),
+        ({"activation.fraction": 0}, "activation.fraction = 0: must be between 1 and 8"),
+        ({"weight.bits": 1}, "weight.bits = 1: must be between 2 and 16"),
+        ({"weight.fraction": 17}, "weight.fraction = 17: must be between 0 and 16"),
+        # numbers that do not go together
+        (
+            {"input.fraction": 3, "activation.fraction": 8, "weight.fraction": 4},
+            "weight.fraction = 4: with inputs of 3 fraction bits layer 0 cannot make activations of 8; "
+            "at least 5 is needed",
+        ),
+        (
+            {"layers.1.init_shift": 12},
+            "layers[1].init_shift = 12: below the weights' unit, at most 11 is possible",
+        ),
+        (  # an update shift of 8 + 6 + 40 + 3 - 11 - 1
+            {"layers.0.rate_shift": 40},
+            "layers[0]: rate_shift = 40 with these formats is an update shift of 45; "
+            "rate_shift must be between 0 and 35",
+        ),
+        (  # 4 + 6 + 2 + 3 - 16 - 1, the rate from the training section
+            {"weight.fraction": 16, "training.rate_shift": 2},
+            "layers[1]: rate_shift = 2 with these formats is an update shift of -2; "
+            "rate_shift must be between 5 and 40",
+        ),
+    ],
+)
+def test_bad_input(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        NetworkSpec.from_toml(changed(changes), "example.toml")
+    assert str(caught.value) == f"example.toml: {message}"
+
+
+def test_not_toml() -> None:
+    with pytest.raises(SpecError) as caught:
+        NetworkSpec.from_toml("classes = = 10")
+    assert str(caught.value).startswith("specification: not TOML: ")
+    assert "line 1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnits", "mnits: neither a preset (digits, mnist, mnist-small) nor a .toml file"),
+        ("none.toml", "none.toml: cannot be read: [Errno 2] No such file or directory: 'none.toml'"),
+        ("folder", "folder: cannot be read: [Errno 21] Is a directory: 'folder'"),
+        ("latin1.toml", "latin1.toml: cannot be read: 'utf-8' codec can't decode byte 0xe9"),
+        ("wrong.toml", "wrong.toml: classes is missing"),
+    ],
+)
+def test_unreadable(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("latin1.toml").write_bytes('name = "\u00e9"'.encode("latin-1"))
+    Path("wrong.toml").write_text('name = "wrong"')
+    with pytest.raises(SpecError) as caught:
+        load_spec(name)
+    assert str(caught.value).startswith(message)
+
+
+TOML_VALUES: SearchStrategy[Any] = st.recursive(
+    st.integers() | st.floats() | st.booleans() | st.text(max_size=4) | st.datetimes(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=4), values, max_size=3),
+    max_leaves=4,
+)
+PATHS = [
+    *("name", "classes", "error_bits", "input", "input.size", "input.bits", "input.fraction", "activation"),
+    *("activation.bits", "weight", "weight.fraction", "layers", "layers.0", "layers.0.neurons", "layers.1.lanes"),
+    *("layers.0.rate_shift", "layers.1.score_shift", "training", "training.decay", "training.seed", "other"),
+]
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(st.sampled_from(PATHS), TOML_VALUES | st.integers(-1, 20), min_size=1, max_size=1))
+def test_no_other_error_escapes(changes: dict[str, Any]) -> None:
+    """Whatever stands at any place: a valid description, or one line that names the place."""
+    try:
+        spec = NetworkSpec.from_toml(changed(changes))
+    except SpecError as error:
+        event("refused")
+        (path,) = changes
+        assert path.split(".")[0] in str(error)
+    else:
+        event("accepted")
+        assert NetworkSpec.from_toml(spec.to_toml()) == spec
+
+
+# -- numbers that follow -------------------------------------------------------------------------------
+
+
+def test_own_numbers_come_first() -> None:
+    spec = NetworkSpec.from_toml(EXAMPLE)
+    assert [spec.rate_shift(layer) for layer in (0, 1)] == [8, 7]
+    assert spec.score_shift(1) == 3
+    assert spec.init_shift(1) == 2
+    assert [spec.inputs(layer) for layer in (0, 1)] == [20, 16]
+    assert [str(spec.input_format(layer)) for layer in (0, 1)] == ["u8.8", "u8.4"]
+
+
+@pytest.mark.parametrize("fraction", range(1, 9))
+def test_default_score_shift(fraction: int) -> None:
+    """Half the spread of N activations, 2^fraction sqrt(N) / 2, is 16 / ln 2 units, to the nearest power of two.
+
+    Compared exactly, by squares: floats must not decide differently from machine to machine.
+    """
+    shift, scale = 0, (Decimal(2).ln() / 32) ** 2 * 4**fraction
+    for neurons in range(1, 4097):
+        while scale * neurons > 2 * 4**shift:
+            shift += 1
+        spec = NetworkSpec("", 2, InputSpec(1), (LayerSpec(neurons),), activation=QFormat(8, fraction))
+        assert spec.score_shift(0) == shift, f"{neurons} neurons"
+
+
+def test_default_init_shift() -> None:
+    """The largest s with 2^s <= sqrt(inputs), around every power of four and at the largest size."""
+    for inputs in {4**n + d for n in range(9) for d in (-1, 0, 1)} - {0, 65537}:
+        spec = NetworkSpec("", 2, InputSpec(inputs), (LayerSpec(1),))
+        assert 4 ** spec.init_shift(0) <= inputs < 4 ** (spec.init_shift(0) + 1)
+
+
+def test_default_init_shift_keeps_to_the_format() -> None:
+    spec = NetworkSpec("", 2, InputSpec(65536), (LayerSpec(1),), weight=QFormat(8, 4, signed=True))
+    assert spec.init_shift(0) == 4
+
+
+def test_decay_of_every_epoch() -> None:
+    training = TrainingSpec(decay=(0, 1, 3))
+    assert training.epochs == 3
+    assert [training.decay_at(epoch) for epoch in range(5)] == [0, 1, 3, 3, 3]
+
+
+# -- fingerprint ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": 11},
+        {"error_bits": 7},
+        {"noise_bits": 7},
+        {"input.size": 21},
+        {"input.bits": 7, "input.fraction": 7},
+        {"input.fraction": 7},
+        {"activation.bits": 7},
+        {"activation.fraction": 5},
+        {"weight.bits": 13},
+        {"weight.fraction": 10},
+        {"layers.0.neurons": 17},
+        {"layers.0.lanes": 5},
+        {"layers.0.rate_shift": 9},
+        {"layers.1.score_shift": 4},
+        {"layers": [{"neurons": 16, "lanes": 4, "rate_shift": 8}]},
+        {"training.rate_shift": 8},
+        {"training.decay": [0, 1, 2]},
+        # The same update shift as before, of an error that is one bit wider.
+        {"training.decay": [0, 1, 4], "training.rate_shift": 6, "layers.0.rate_shift": 7},
+    ],
+)
+def test_another_chip_has_another_fingerprint(changes: dict[str, Any]) -> None:
+    assert NetworkSpec.from_toml(changed(changes)).fingerprint != NetworkSpec.from_toml(EXAMPLE).fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "other"},
+        {"training.seed": 6},
+        {"training.decay": [3, 3, 0, 1, 2]},
+        {"layers.1.init_shift": 3},  # the host writes the weights
+        {"layers.1.rate_shift": 7},  # what it takes from the training section anyway
+    ],
+)
+def test_the_same_chip_keeps_its_fingerprint(changes: dict[str, Any]) -> None:
+    assert NetworkSpec.from_toml(changed(changes)).fingerprint == NetworkSpec.from_toml(EXAMPLE).fingerprint
+
+
+@given(specs())
+def test_fingerprint_survives_toml(spec: NetworkSpec) -> None:
+    assert NetworkSpec.from_toml(spec.to_toml()).fingerprint == spec.fingerprint
+    assert 0 <= spec.fingerprint < 1 << 32

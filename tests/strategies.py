@@ -1,0 +1,110 @@
+"""Hypothesis strategies that more than one test draws from: descriptions of networks, and work for them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import DrawFn, SearchStrategy
+from numpy.typing import NDArray
+
+from locallearn.quant.formats import QFormat
+from locallearn.quant.spec import MAX_DECAY, MAX_SHIFT, InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+
+__all__ = ["Step", "specs", "steps"]
+
+
+@st.composite
+def specs(
+    draw: DrawFn,
+    max_inputs: int = 20,
+    max_neurons: int = 12,
+    max_layers: int = 3,
+    max_classes: int = 12,
+    max_lanes: int | None = None,
+) -> NetworkSpec:
+    """Any valid description within these sizes; `max_lanes` defaults to `max_neurons`."""
+    inputs = InputSpec(draw(st.integers(1, max_inputs)), *draw(unsigned_formats()))
+    activation = QFormat(*draw(unsigned_formats()))
+    # Activations cannot have more fraction bits than the products that they are rounded from.
+    least = max(0, activation.fraction - inputs.fraction)
+    weight = draw(weight_formats(least))
+    error_bits = draw(st.integers(2, 8))
+    decay = tuple(draw(st.lists(st.integers(0, MAX_DECAY), min_size=1, max_size=8)))
+
+    # Rates for which the update shifts right, by 1 to MAX_SHIFT bits: layer by layer, and common to all.
+    ranges = []
+    layer_count = draw(st.integers(1, max_layers))
+    for number in range(layer_count):
+        fraction = inputs.fraction if number == 0 else activation.fraction
+        offset = fraction + error_bits + max(decay) - weight.fraction - 1
+        ranges.append((max(0, 1 - offset), min(MAX_SHIFT, MAX_SHIFT - offset)))
+    common = (max(low for low, _ in ranges), min(high for _, high in ranges))
+
+    layers = []
+    for low, high in ranges:
+        neurons = draw(st.integers(1, max_neurons))
+        layers.append(
+            LayerSpec(
+                neurons,
+                lanes=draw(st.integers(1, min(neurons, max_lanes or max_neurons))),
+                rate_shift=draw(st.none() | rate_shifts(low, high)),
+                score_shift=draw(st.none() | st.integers(0, 4) | st.integers(0, 16)),
+                init_shift=draw(st.none() | st.integers(0, min(16, weight.fraction))),
+            )
+        )
+    return NetworkSpec(
+        name=draw(st.text(max_size=8)),
+        classes=draw(st.integers(2, max_classes)),
+        input=inputs,
+        layers=tuple(layers),
+        activation=activation,
+        weight=weight,
+        error_bits=error_bits,
+        noise_bits=draw(st.integers(1, 16)),
+        training=TrainingSpec(draw(rate_shifts(*common)), decay, draw(st.integers(0, (1 << 64) - 1))),
+    )
+
+
+@st.composite
+def unsigned_formats(draw: DrawFn) -> tuple[int, int]:
+    """Bits and fraction bits of inputs and activations."""
+    bits = draw(st.integers(1, 8))
+    return bits, draw(st.integers(1, bits))
+
+
+@st.composite
+def weight_formats(draw: DrawFn, least_fraction: int) -> QFormat:
+    """Formats of weights, most of them with largest weights around 1, so that neurons are active."""
+    bits = draw(st.integers(2, 16))
+    usual = st.integers(bits - 3, bits).map(lambda fraction: min(16, max(least_fraction, fraction)))
+    return QFormat(bits, draw(usual | st.integers(least_fraction, 16)), signed=True)
+
+
+def rate_shifts(low: int, high: int) -> SearchStrategy[int]:
+    """From `low` to `high`, most of them near `low`, where weights really move."""
+    return st.integers(low, min(high, low + 8)) | st.integers(low, high)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sample for a network: `x` (inputs,) in the input format, None as `label` to infer only."""
+
+    x: NDArray[np.uint8]
+    label: int | None
+    decay: int
+
+
+@st.composite
+def steps(draw: DrawFn, spec: NetworkSpec, min_size: int = 4, max_size: int = 10) -> list[Step]:
+    """Samples with few, some and many zeros, most of them to learn from, the decay changing in between."""
+    pixels = st.integers(0, spec.input.format.max)
+    dense = arrays(np.uint8, spec.input.size, elements=pixels, fill=st.nothing())
+    sparse = arrays(np.uint8, spec.input.size, elements=pixels, fill=st.just(0))
+    step = st.builds(
+        Step,
+        x=dense | sparse,
+        label=st.sampled_from([*range(spec.classes), None]),
+        decay=st.integers(0, spec.max_decay),
+    )
+    return draw(st.lists(step, min_size=min_size, max_size=max_size))
