@@ -114,6 +114,7 @@ class Device(ABC):
     def clear_counters(self) -> None:
         """Set all counters to 0."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let the device go."""
 
@@ -172,6 +173,9 @@ class ModelDevice(Device):
 
     def counters(self) -> Counters:
         return Counters(self._samples, [layer.counters for layer in self.golden.layers])
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def clear_counters(self) -> None:
         self._samples = 0
@@ -289,7 +293,7 @@ class ChipDevice(Device):
 
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         for plan, values in zip(self.plan.layers, weights, strict=True):
-            self.write(plan.index, Kind.WEIGHTS, plan.to_rows(values))
+            self.write(plan.index, Kind.WEIGHTS, plan.to_rows(values).astype(np.int64))
 
     def counters(self) -> Counters:
         chip = dict(zip(CHIP_COUNTERS, self.read(CHIP, Kind.COUNTERS)[:, 0].tolist(), strict=True))

@@ -24,11 +24,6 @@ class AccessUnit(wiring.Component):
     error      a request for a region that there is not; it reads 0 and writes nothing, one byte an element
     """
 
-    i: stream.Interface
-    data: stream.Interface
-    o: stream.Interface
-    access: wiring.PureInterface
-
     def __init__(self, network: NetworkPlan) -> None:
         self._network = network
         super().__init__(

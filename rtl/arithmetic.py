@@ -29,7 +29,7 @@ def adder_tree(m: Module, terms: list[Value], shape: Shape) -> tuple[Value, int]
     """
     latency = 0
     while len(terms) > 1 or latency == 0:
-        level = []
+        level: list[Value] = []
         for i in range(0, len(terms), 4):
             partial = Signal(shape, name=f"sum_{latency}_{i // 4}", reset_less=True)
             m.d.sync += partial.eq(sum(terms[i : i + 4], Const(0, 0)))

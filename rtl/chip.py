@@ -30,9 +30,6 @@ class Chip(wiring.Component):
     idle  nothing is in flight: without further input nothing more happens
     """
 
-    i: stream.Interface
-    o: stream.Interface
-
     def __init__(self, spec: NetworkSpec) -> None:
         self.plan = NetworkPlan(spec)
         super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "idle": Out(1)})

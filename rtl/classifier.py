@@ -30,11 +30,6 @@ class Classifier(wiring.Component):
                 cycle for every level of the adder tree.
     """
 
-    activation: data.View
-    scores: data.View
-    errors: data.View
-    scaled_errors: data.View
-
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
         super().__init__(

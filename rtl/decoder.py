@@ -24,11 +24,6 @@ class PacketDecoder(wiring.Component):
     error     a byte that is no opcode, a label that is no class, or a run of zeros beyond the sample's end
     """
 
-    i: stream.Interface
-    o: stream.Interface
-    access: stream.Interface
-    data: stream.Interface
-
     def __init__(self, network: NetworkPlan) -> None:
         self._plan = network.layers[0]
         self._record = data.StructLayout(ACCESS)

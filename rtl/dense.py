@@ -51,10 +51,6 @@ class DenseLayer(wiring.Component):
     access  the host's access to the layer's regions; only while nothing is in flight
     """
 
-    i: stream.Interface
-    o: stream.Interface
-    result: stream.Interface
-
     def __init__(self, network: NetworkPlan, index: int) -> None:
         self._plan = plan = network.layers[index]
         self._next = network.layers[index + 1] if index + 1 < len(network.layers) else None
@@ -105,8 +101,8 @@ class DenseLayer(wiring.Component):
             m.d.sync += [token[i].eq(token[i - 1]), valid[i].eq(valid[i - 1] & ~sequencer.learn)]
         m.d.comb += sequencer.empty.eq(~Cat(*valid[1:]).any())
 
-        row = [None, None, *(Signal(range(p.weight_rows), name=f"row_{i}") for i in range(2, _WRITE + 1))]
-        x = [None, None, *(Signal(p.input_format.bits, name=f"x_{i}") for i in range(2, _OPERANDS + 1))]
+        row = {i: Signal(range(p.weight_rows), name=f"row_{i}") for i in range(2, _WRITE + 1)}
+        x = {i: Signal(p.input_format.bits, name=f"x_{i}") for i in range(2, _OPERANDS + 1)}
         m.d.sync += [row[2].eq(token[_ADDRESS].base + buffer.event.index), x[2].eq(buffer.event.value)]
         m.d.sync += [row[i].eq(row[i - 1]) for i in range(3, _WRITE + 1)]
         m.d.sync += [x[i].eq(x[i - 1]) for i in range(3, _OPERANDS + 1)]
@@ -245,7 +241,7 @@ class DenseLayer(wiring.Component):
         m.d.comb += access.done.eq(access.request & (age == _ACCESS_LATENCY))
         write = access.request & access.write & (age == 0)
 
-        seed = Signal(STATE_BITS, init=1)
+        seed = Signal(STATE_BITS)
         m.d.comb += [
             self._classifier.seed.eq(seed),
             self._noise.seed.eq(access.data),

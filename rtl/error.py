@@ -22,9 +22,6 @@ class ErrorUnit(wiring.Component):
     size       the error at the label, negated, from `done` on; 0 means that there is no error at all
     """
 
-    scores: data.View
-    errors: data.View
-
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
         super().__init__(

@@ -27,7 +27,7 @@ class LeapLfsr(wiring.Component):
 
     def __init__(self, leap: int) -> None:
         self._leap = leap
-        super().__init__({"load": In(1), "seed": In(STATE_BITS), "step": In(1), "state": Out(STATE_BITS, init=1)})
+        super().__init__({"load": In(1), "seed": In(STATE_BITS), "step": In(1), "state": Out(STATE_BITS)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

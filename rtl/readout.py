@@ -22,9 +22,6 @@ class Readout(wiring.Component):
     o             activations in neuron order; latency 2 cycles from load, one a cycle
     """
 
-    accumulators: data.View
-    o: stream.Interface
-
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
         accumulators = data.ArrayLayout(signed(plan.accumulator_bits), plan.lanes)

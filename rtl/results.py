@@ -22,9 +22,6 @@ class ResultEncoder(wiring.Component):
     sent  a sample's last byte is leaving
     """
 
-    i: list[stream.Interface]
-    o: stream.Interface
-
     def __init__(self, network: NetworkPlan) -> None:
         self._network = network
         super().__init__(

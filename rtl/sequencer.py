@@ -38,9 +38,6 @@ class Sequencer(wiring.Component):
     waiting, starved      no row is read although a sample is held, or because none is
     """
 
-    samples: data.View
-    token: data.View
-
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
         super().__init__(

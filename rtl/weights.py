@@ -20,9 +20,6 @@ class WeightMemory(wiring.Component):
                       the host's way in, only while nothing else reads or writes; latency 2 cycles
     """
 
-    weights: data.View
-    updated: data.View
-
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
         weight = signed(plan.weight_format.bits)

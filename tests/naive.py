@@ -117,7 +117,7 @@ class NaiveLayer:
         """ReLU of the exact sum, to the nearest number of the activation's format, at most its largest."""
         total = sum(self.weights[neuron][i] * value for i, value in events)
         exact = Fraction(total, 2**self.spec.weight.fraction * 2**self.input_format.fraction)
-        nearest = floor(exact * 2**self.spec.activation.fraction + Fraction(1, 2))
+        nearest: int = floor(exact * 2**self.spec.activation.fraction + Fraction(1, 2))
         return min(max(nearest, 0), (1 << self.spec.activation.bits) - 1)
 
     def score(self, c: int, activations: list[int]) -> int:
@@ -155,9 +155,7 @@ class NaiveLayer:
             for i, value in events:
                 for lane, neuron in enumerate(group):
                     exact = self.weights[neuron][i] - floor(d[neuron] * value * unit + self.dither(lane))
-                    self.weights[neuron][i] = min(
-                        max(exact, -(2 ** (spec.weight.bits - 1))), 2 ** (spec.weight.bits - 1) - 1
-                    )
+                    self.weights[neuron][i] = min(max(exact, smallest), largest)
                     self.counters["saturated"] += self.weights[neuron][i] != exact
                 for _ in range(NOISE_STEPS):
                     self.noise.step()

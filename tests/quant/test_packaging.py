@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOT_SHIPPED = {"tests", "benchmarks", "build", "dist"}
-"""Folders without packages for users; hidden ones and installed environments are left out too."""
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +19,8 @@ def pyproject() -> dict[str, Any]:
 
 def shipped_folders() -> list[Path]:
     """Top-level folders whose modules import as locallearn.*."""
-    folders = (
-        path for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "." and path.name not in NOT_SHIPPED
-    )
-    return sorted(folder for folder in folders if (folder / "__init__.py").exists())
+    packages = (init.parent for init in ROOT.glob("*/__init__.py"))
+    return sorted(folder for folder in packages if folder.name != "tests")
 
 
 def package_name(folder: Path) -> str:
