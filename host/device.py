@@ -192,6 +192,7 @@ class ChipDevice(Device):
         self._link = link
         self._regions = regions(self.plan)
         self._result = result_fields(self.plan)
+        self._result_size = 1 + len(self.plan.layers) * record_size(self._result)
         found = int(self.read(CHIP, Kind.FINGERPRINT)[0, 0])
         if found != spec.fingerprint:
             raise DeviceError(
@@ -242,7 +243,7 @@ class ChipDevice(Device):
         stop: Callable[[], bool] = lambda: False,
     ) -> Results:
         records = bytearray()
-        size = 1 + len(self.plan.layers) * record_size(self._result)
+        size = self._result_size
         sent = 0
         for packets, count in self._batches(pixels, labels):
             if stop():
@@ -264,13 +265,13 @@ class ChipDevice(Device):
             yield packets, len(batch)
 
     def _unpack_results(self, records: bytes, count: int) -> Results:
-        table = np.frombuffer(records, np.uint8).reshape(count, -1)
+        table = np.frombuffer(records, np.uint8).reshape(count, self._result_size)
         if (table[:, 0] != Opcode.RESULT).any():
             number = int((table[:, 0] != Opcode.RESULT).argmax())
             raise DeviceError(
                 f"{self._link.url}: expected a RESULT packet for sample {number}, got {table[number, 0]:#04x}"
             )
-        layers = table[:, 1:].reshape(count, len(self.plan.layers), -1).astype(np.int64)
+        layers = table[:, 1:].reshape(count, len(self.plan.layers), record_size(self._result)).astype(np.int64)
         word = (layers << (8 * np.arange(layers.shape[-1]))).sum(axis=-1)
         bits = self._result["predicted"]
         return Results(word & ((1 << bits) - 1), word >> bits)
@@ -288,8 +289,12 @@ class ChipDevice(Device):
     def set_decay(self, shift: int) -> None:
         self.write(CHIP, Kind.DECAY, np.array([shift]))
 
+    def read_layer_weights(self, layer: int) -> NDArray[np.int32]:
+        """Of one layer, shape (neurons, fan_in)."""
+        return self.plan.layers[layer].from_rows(self.read(layer, Kind.WEIGHTS).astype(np.int32))
+
     def read_weights(self) -> list[NDArray[np.int32]]:
-        return [plan.from_rows(self.read(plan.index, Kind.WEIGHTS).astype(np.int32)) for plan in self.plan.layers]
+        return [self.read_layer_weights(layer) for layer in range(len(self.plan.layers))]
 
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         for plan, values in zip(self.plan.layers, weights, strict=True):

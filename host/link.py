@@ -12,16 +12,17 @@ BAUD_RATE = 3_000_000
 """What the USB bridges of common boards can do; a socket has none."""
 
 PATIENCE_S = 30.0
-"""Longest silence in the middle of an answer."""
+"""Longest silence in the middle of an answer, in seconds."""
 
 
 class Link:
-    """A serial port or socket. Raises DeviceError when it cannot be opened, breaks, or falls silent."""
+    """A serial port or socket. Raises DeviceError when it cannot be opened, breaks, or is silent for `patience_s`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
         self.url = url
+        self._patience_s = patience_s
         try:
-            self._port = serial.serial_for_url(url, baudrate=BAUD_RATE, timeout=PATIENCE_S)
+            self._port = serial.serial_for_url(url, baudrate=BAUD_RATE, timeout=patience_s)
         except (serial.SerialException, ValueError, OSError) as error:
             raise DeviceError(
                 f"{url}: cannot be opened ({error}); a device is sim, model, a port such as /dev/ttyUSB0 "
@@ -45,7 +46,7 @@ class Link:
                 raise DeviceError(f"{self.url}: connection lost while receiving: {error}") from None
             if not part:
                 raise DeviceError(
-                    f"{self.url}: no answer for {PATIENCE_S:.0f} s; {len(received)} of {size} bytes had come"
+                    f"{self.url}: no answer for {self._patience_s:g} s; {len(received)} of {size} bytes had come"
                 )
             received += part
         return bytes(received)

@@ -1,0 +1,38 @@
+"""From the word on the command line to a device: `sim`, `model`, or the address of a chip."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from locallearn.host.device import ChipDevice, Device, ModelDevice
+from locallearn.host.link import Link
+from locallearn.quant.spec import NetworkSpec
+
+__all__ = ["connect"]
+
+
+@contextmanager
+def connect(spec: NetworkSpec, target: str, progress: Callable[[str], None] = lambda stage: None) -> Iterator[Device]:
+    """A device for `spec`, closed again at the end.
+
+    target    `sim`: the RTL, compiled by Verilator (cached) and started as a process of its own;
+              `model`: the golden model; anything else: a serial port or socket://host:port with a chip behind it
+    progress  hears the stages of a build
+
+    Raises DeviceError where the chip cannot be reached or is another one, ToolError where it cannot be built.
+    """
+    if target == "model":
+        yield ModelDevice(spec)
+    elif target == "sim":
+        # Only a simulation needs Amaranth and the tools around it.
+        from locallearn.rtl.chip import Chip
+        from locallearn.sim.export import to_verilog
+        from locallearn.sim.simulated import SimulatedChip
+
+        progress("writing Verilog")
+        verilog = to_verilog(Chip(spec))
+        with SimulatedChip(verilog, progress=progress) as chip, ChipDevice(spec, Link(chip.url)) as device:
+            device.name = "sim"
+            yield device
+    else:
+        with ChipDevice(spec, Link(target)) as device:
+            yield device

@@ -1,0 +1,85 @@
+"""Chip against golden model after every sample: the first difference, by its place."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from locallearn.host.compare import first_difference
+from locallearn.host.device import ChipDevice
+from locallearn.quant.network import GoldenNetwork, quantise_pixels
+from locallearn.quant.plan import LayerPlan
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind
+
+__all__ = ["verify"]
+
+_INFER_EVERY = 4
+"""Every so many samples one goes without its label: nothing may change then."""
+
+
+def verify(
+    device: ChipDevice,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Train chip and golden model on the same samples, one at a time, and compare all that can be read.
+
+    pixels (n, inputs) of 8 bits, labels (n,). Returns {"samples": compared, "equal": bool, "first_difference": None
+    or {"sample", "layer", "what", "index", "expected", "actual", "cycle"}}. `what` is events, scores, predicted,
+    errors, error, weights, noise or the name of a counter, looked at in that order, layer by layer; `index` is
+    (neuron, input) for weights and the position in the list for the rest; `cycle` is the chip's cycle counter when
+    the sample was done.
+    """
+    golden = GoldenNetwork(device.spec)
+    device.reset()
+    for sample in range(len(pixels)):
+        progress(sample)
+        part = slice(sample, sample + 1)
+        label = None if sample % _INFER_EVERY == _INFER_EVERY - 1 else labels[part]
+        for what, layer, expected, actual in _compared(device, golden, pixels[part], label):
+            place = first_difference(np.asarray(expected), np.asarray(actual))
+            if place is not None:
+                cycle = int(device.read(CHIP, Kind.COUNTERS)[CHIP_COUNTERS.index("cycles"), 0])
+                difference = {"sample": sample, "layer": layer, "what": what} | place | {"cycle": cycle}
+                return {"samples": sample + 1, "equal": False, "first_difference": difference}
+    progress(len(pixels))
+    return {"samples": len(pixels), "equal": True, "first_difference": None}
+
+
+def _compared(
+    device: ChipDevice, golden: GoldenNetwork, pixels: NDArray[np.uint8], label: NDArray[np.int64] | None
+) -> Iterator[tuple[str, int, ArrayLike, ArrayLike]]:
+    """One sample through both: (what, layer, expected, actual), read from the chip as it is asked for."""
+    traces = golden.step(quantise_pixels(golden.spec, pixels[0]), None if label is None else int(label[0]))
+    results = device.stream(pixels, label)
+    counters = device.counters()
+    for index, (layer, trace) in enumerate(zip(golden.layers, traces, strict=True)):
+        yield "events", index, np.stack([trace.event_index, trace.event_value], axis=1), _events(device, layer.plan)
+        yield "scores", index, trace.scores, device.read(index, Kind.SCORES)[:, 0]
+        yield "predicted", index, [trace.predicted], results.predicted[:, index]
+        if trace.error is not None:
+            yield "errors", index, trace.error, device.read(index, Kind.ERRORS)[:, 0]
+        yield "error", index, [trace.error_size], results.error[:, index]
+        yield "weights", index, layer.memory.weights, device.read_layer_weights(index)
+        yield "noise", index, [layer.noise.state], device.read(index, Kind.NOISE_STATE).view(np.uint64)[0]
+        chip = asdict(counters.layers[index])
+        for name, expected in asdict(layer.counters).items():
+            yield name, index, [expected], [chip[name]]
+
+
+def _events(device: ChipDevice, plan: LayerPlan) -> NDArray[np.int64]:
+    """The last sample's events, shape (n, 2): input number and value."""
+    begin, end = device.read(plan.index, Kind.EVENT_SPAN)[:, 0].tolist()
+    count = (end - begin) % plan.event_depth
+    before_wrap = min(count, plan.event_depth - begin)
+    words = np.concatenate(
+        [
+            device.read(plan.index, Kind.EVENTS, begin, before_wrap),
+            device.read(plan.index, Kind.EVENTS, 0, count - before_wrap),
+        ]
+    )[:, 0]
+    bits = plan.input_format.bits
+    return np.stack([words >> bits, words & ((1 << bits) - 1)], axis=1)
