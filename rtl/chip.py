@@ -50,13 +50,15 @@ class Chip(wiring.Component):
         wiring.connect(m, decoder.access, access.i)
         wiring.connect(m, decoder.data, access.data)
 
-        # A sample is in flight from its first byte to its result's last; reads and writes wait until none is.
-        in_flight = Signal(range(self._most_in_flight() + 1))
+        # A sample is in flight from its first byte to its result's last, and beyond that until all layers have
+        # learned from it; reads and writes wait until none is.
+        in_flight, busy = Signal(range(self._most_in_flight() + 1)), Signal()
         m.d.sync += in_flight.eq(in_flight + decoder.begun - results.sent)
         m.d.comb += [
             access.write.eq(decoder.write),
-            access.start.eq(in_flight == 0),
-            self.idle.eq((in_flight == 0) & decoder.idle),
+            busy.eq((in_flight != 0) | Cat(layer.working for layer in layers).any()),
+            access.start.eq(~busy),
+            self.idle.eq(~busy & decoder.idle),
         ]
 
         # Results and answers to reads and writes never meet.
@@ -68,7 +70,6 @@ class Chip(wiring.Component):
         ]
 
         decay = Signal(range(max(2, self.plan.spec.max_decay + 1)))
-        busy = in_flight != 0
         steps = {"cycles": busy, "samples": results.sent, "link_errors": decoder.error | access.error}
         m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps)
         for layer in layers:

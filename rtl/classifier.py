@@ -1,7 +1,9 @@
 """The local classifier: scores forward and the error's projection back, from signs that are made, not stored."""
 
+from itertools import pairwise
+
 from amaranth import Cat, Const, Module, Mux, Shape, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -38,14 +40,14 @@ class Classifier(wiring.Component):
                 "restart": In(1),
                 "activation": In(activation_layout(plan)),
                 "take": In(1),
-                "scores": Out(data.ArrayLayout(plan.score_bits, plan.classes)),
-                "errors": In(data.ArrayLayout(signed(plan.error_width), plan.classes)),
+                "scores": Out(plan.score_bits).array(plan.classes),
+                "errors": In(signed(plan.error_width)).array(plan.classes),
                 "decay": In(range(plan.max_decay + 1)),
                 "project": In(1),
                 "group_ready": Out(1),
                 "group_zero": Out(1),
                 "next_group": In(1),
-                "scaled_errors": Out(data.ArrayLayout(signed(plan.scaled_error_width), plan.lanes)),
+                "scaled_errors": Out(signed(plan.scaled_error_width)).array(plan.lanes),
             }
         )
 
@@ -103,7 +105,7 @@ class Classifier(wiring.Component):
         filled = Signal(range(p.lanes))
         with m.If(arrived[-1]):
             m.d.sync += [
-                self.scaled_errors.eq(Cat(*(self.scaled_errors[i] for i in range(1, p.lanes)), scaled)),
+                *(low.eq(high) for low, high in pairwise([*self.scaled_errors, scaled])),
                 self.group_zero.eq(Mux(filled == 0, 1, self.group_zero) & (total == 0)),
                 filled.eq(filled + 1),
             ]

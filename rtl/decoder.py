@@ -47,6 +47,7 @@ class PacketDecoder(wiring.Component):
         position = Signal(range(p.inputs + 1))
         header = Signal(8 * record_size(ACCESS))
         header_byte = Signal(range(record_size(ACCESS)))
+        train = Signal()
         # One event is held back so that `i.ready` depends on registers only.
         free = Signal()
         m.d.comb += [free.eq(~self.o.valid | self.o.ready), self.access.payload.eq(header)]
@@ -63,18 +64,19 @@ class PacketDecoder(wiring.Component):
                         m.next = "Header"
                     with m.Case(Opcode.INFER, Opcode.TRAIN):
                         m.d.comb += self.begun.eq(1)
-                        m.d.sync += event.learn.eq(self.i.payload == Opcode.TRAIN)
+                        # The last sample's bias may still be offered with its own label.
+                        m.d.sync += train.eq(self.i.payload == Opcode.TRAIN)
                         m.next = "Label"
                     with m.Default():
                         m.d.comb += self.error.eq(1)
             with m.State("Label"):
                 m.d.comb += self.i.ready.eq(free)
                 with m.If(self.i.valid & free):
-                    m.d.sync += event.label.eq(self.i.payload)
+                    m.d.sync += [event.label.eq(self.i.payload), event.learn.eq(train)]
                     # There is no error to learn from without a class.
-                    with m.If(event.learn & (self.i.payload >= p.classes)):
+                    with m.If(train & (self.i.payload >= p.classes)):
                         m.d.comb += self.error.eq(1)
-                        m.d.sync += [event.learn.eq(0), event.label.eq(0)]
+                        m.d.sync += event.learn.eq(0)
                     m.next = "Pixels"
             with m.State("Pixels"):
                 m.d.comb += self.i.ready.eq(free)

@@ -8,8 +8,8 @@
 One sample is being read out, judged and learned from while the next is already in the lanes.
 """
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.lfsr import STATE_BITS
@@ -47,6 +47,7 @@ class DenseLayer(wiring.Component):
     o       events for the next layer; the last layer has none
     result  one for every sample, in order
     decay   what the learning rate's shift has grown by; changes only while nothing is in flight
+    working a sample is held here, until it has been learned and passed on
     busy    anything in the chip is in flight: the counters count
     access  the host's access to the layer's regions; only while nothing is in flight
     """
@@ -58,6 +59,7 @@ class DenseLayer(wiring.Component):
             "i": In(stream.Signature(event_layout(plan))),
             "result": Out(stream.Signature(result_layout(network))),
             "decay": In(range(plan.max_decay + 1)),
+            "working": Out(1),
             "busy": In(1),
             "access": In(AccessSignature(network)),
         }
@@ -76,6 +78,7 @@ class DenseLayer(wiring.Component):
         m.submodules.error = self._error = ErrorUnit(p)
         m.submodules.noise = self._noise = LeapLfsr(NOISE_LEAP)
         wiring.connect(m, wiring.flipped(self.i), self._buffer.i)
+        m.d.comb += self.working.eq(self._buffer.held != 0)
         saturated = self._pipeline(m)
         counts = self._judge(m)
         m.submodules.counters = self._counters = CounterBank(LAYER_COUNTERS, counts | {"saturated": saturated})
@@ -108,10 +111,10 @@ class DenseLayer(wiring.Component):
         m.d.sync += [x[i].eq(x[i - 1]) for i in range(3, _OPERANDS + 1)]
 
         learn = [valid[i] & token[i].learn for i in range(_WRITE + 1)]
-        g = Signal(data.ArrayLayout(classifier.scaled_errors.shape().elem_shape, p.lanes))
+        g = [Signal(signed(p.scaled_error_width), name=f"g_{i}", reset_less=True) for i in range(p.lanes)]
         take = learn[_OPERANDS - 1] & token[_OPERANDS - 1].first
         with m.If(take):
-            m.d.sync += g.eq(classifier.scaled_errors)
+            m.d.sync += [now.eq(scaled) for now, scaled in zip(g, classifier.scaled_errors, strict=True)]
         m.d.comb += [
             sequencer.group_taken.eq(take),
             self._noise.step.eq(learn[_SUM]),
@@ -183,8 +186,8 @@ class DenseLayer(wiring.Component):
             classifier.activation.eq(readout.o.payload),
             classifier.take.eq(taken),
             classifier.decay.eq(self.decay),
-            classifier.errors.eq(error.errors),
-            error.scores.eq(classifier.scores),
+            *(e.eq(made) for e, made in zip(classifier.errors, error.errors, strict=True)),
+            *(s.eq(made) for s, made in zip(error.scores, classifier.scores, strict=True)),
             error.label.eq(sample.label),
             error.learn.eq(sample.learn),
             self.result.payload.predicted.eq(error.predicted),
@@ -261,16 +264,14 @@ class DenseLayer(wiring.Component):
         begin = Signal(range(p.event_depth))
         with m.If(self._buffer.release):
             m.d.sync += begin.eq(self._buffer.start)
-        scores = Array(self._classifier.scores[c] for c in range(p.classes))
-        errors = Array(self._error.errors[c] for c in range(p.classes))
         with m.Switch(access.kind):
             for kind, value in {
                 Kind.COUNTERS: self._counters.value,
                 Kind.WEIGHTS: self._weights.host_weight,
                 Kind.CLASSIFIER_SEED: seed,
                 Kind.NOISE_STATE: self._noise.state,
-                Kind.SCORES: scores[access.row],
-                Kind.ERRORS: errors[access.row],
+                Kind.SCORES: Array(self._classifier.scores)[access.row],
+                Kind.ERRORS: Array(self._error.errors)[access.row],
                 Kind.EVENTS: self._buffer.event.as_value(),
                 Kind.EVENT_SPAN: Mux(access.row[0], self._buffer.start, begin),
             }.items():

@@ -1,7 +1,7 @@
 """The error unit: e = softmax(scores) - onehot(label) in integers, one class a cycle."""
 
 from amaranth import Array, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
@@ -27,12 +27,12 @@ class ErrorUnit(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "scores": In(data.ArrayLayout(plan.score_bits, plan.classes)),
+                "scores": In(plan.score_bits).array(plan.classes),
                 "label": In(range(plan.classes)),
                 "learn": In(1),
                 "done": Out(1),
                 "predicted": Out(range(plan.classes)),
-                "errors": Out(data.ArrayLayout(signed(plan.error_width), plan.classes)),
+                "errors": Out(signed(plan.error_width)).array(plan.classes),
                 "size": Out(plan.error_bits + 1),
             }
         )
@@ -55,7 +55,7 @@ class ErrorUnit(wiring.Component):
         for i in range(1, 4):
             m.d.sync += [walk[i].eq(walk[i - 1]), valid[i].eq(valid[i - 1])]
         m.d.sync += [
-            score.eq(Array(self.scores[c] for c in range(p.classes))[walk[0]]),
+            score.eq(Array(self.scores)[walk[0]]),
             distance.eq(Mux(exact > len(ERROR_TABLE), len(ERROR_TABLE), exact)),
             weight.eq(table[distance]),
         ]

@@ -1,7 +1,9 @@
 """Readout: a group's sums leave the lanes one neuron a cycle, requantised to activations."""
 
+from itertools import pairwise
+
 from amaranth import Module, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.plan import LayerPlan
@@ -24,11 +26,10 @@ class Readout(wiring.Component):
 
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
-        accumulators = data.ArrayLayout(signed(plan.accumulator_bits), plan.lanes)
         super().__init__(
             {
                 "load": In(1),
-                "accumulators": In(accumulators),
+                "accumulators": In(signed(plan.accumulator_bits)).array(plan.lanes),
                 "left": Out(1),
                 "enable": In(1),
                 "flush": In(1),
@@ -39,7 +40,7 @@ class Readout(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         p = self._plan
-        sums = Signal(data.ArrayLayout(signed(p.accumulator_bits), p.lanes), reset_less=True)
+        sums = [Signal(signed(p.accumulator_bits), name=f"sum_{i}", reset_less=True) for i in range(p.lanes)]
         neuron, lane = Signal(range(p.neurons)), Signal(range(p.lanes))
         last = Signal()
         busy, may_begin, advance = Signal(), Signal(), Signal()
@@ -59,7 +60,7 @@ class Readout(wiring.Component):
                 self.o.payload.value.eq(clamp(rounded, p.output_format)),
                 self.o.payload.first.eq(neuron == 0),
                 self.o.payload.last.eq(last),
-                *(sums[i].eq(sums[i + 1]) for i in range(p.lanes - 1)),
+                *(low.eq(high) for low, high in pairwise(sums)),
                 neuron.eq(neuron + 1),
                 lane.eq(lane + 1),
             ]
@@ -69,7 +70,7 @@ class Readout(wiring.Component):
                 m.d.comb += self.left.eq(1)
                 m.d.sync += [lane.eq(0), busy.eq(0)]
         with m.If(self.load):
-            m.d.sync += [sums.eq(self.accumulators), busy.eq(1)]
+            m.d.sync += [busy.eq(1), *(s.eq(a) for s, a in zip(sums, self.accumulators, strict=True))]
         with m.If(self.flush):
             m.d.sync += busy.eq(0)
         return m

@@ -1,7 +1,7 @@
 """The weight memory of a layer: one block a lane, read and written side by side, and by the host lane by lane."""
 
 from amaranth import Array, Module, Mux, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -23,14 +23,14 @@ class WeightMemory(wiring.Component):
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
         weight = signed(plan.weight_format.bits)
-        rows, lanes = range(plan.weight_rows), data.ArrayLayout(weight, plan.lanes)
+        rows = range(plan.weight_rows)
         super().__init__(
             {
                 "row": In(rows),
-                "weights": Out(lanes),
+                "weights": Out(weight).array(plan.lanes),
                 "update": In(1),
                 "write_row": In(rows),
-                "updated": In(lanes),
+                "updated": In(weight).array(plan.lanes),
                 "host": In(1),
                 "host_row": In(rows),
                 "host_lane": In(range(plan.lanes)),
@@ -55,5 +55,5 @@ class WeightMemory(wiring.Component):
                 write.data.eq(Mux(self.host, self.host_data, self.updated[lane])),
                 write.en.eq(self.update | (self.host_write & (self.host_lane == lane))),
             ]
-        m.d.sync += self.host_weight.eq(Array(self.weights[i] for i in range(p.lanes))[self.host_lane])
+        m.d.sync += self.host_weight.eq(Array(self.weights)[self.host_lane])
         return m
