@@ -222,8 +222,8 @@ class ChipDevice(Device):
     def write(self, layer: int, kind: Kind, elements: NDArray[np.int64], row: int = 0) -> None:
         """The inverse of `read`."""
         region = self._regions[layer, kind]
-        elements = np.asarray(elements, np.int64).reshape(-1, region.lanes)
-        raw = elements.astype("<i8").view(np.uint8).reshape(*elements.shape, 8)[..., : region.size]
+        elements = np.ascontiguousarray(elements, "<i8").reshape(-1, region.lanes)
+        raw = elements.view(np.uint8).reshape(*elements.shape, 8)[..., : region.size]
         header = pack(ACCESS, layer=layer, kind=kind, row=row, rows=len(elements))
         self._link.write(bytes([Opcode.WRITE]) + header + raw.tobytes())
         self._expect(Opcode.DONE)

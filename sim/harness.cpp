@@ -1,6 +1,6 @@
-// The simulated chip: a verilated `top` behind a local TCP socket, one byte each way per clock cycle.
+// The simulated chip: a verilated design behind a local TCP socket, at most one byte each way per clock cycle.
 //
-//   client <-- TCP on 127.0.0.1 --> input and output buffers <-- i / o streams --> top
+//   client <-- TCP on 127.0.0.1 --> input and output queues <-- streams i and o --> design
 //
 // Usage: chip [port]. Port 0, the default, lets the system choose. "port N" on stdout says that the chip
 // is out of reset and can be reached. One client is served at a time; the next one finds the chip as the
@@ -25,15 +25,16 @@
 #include <cstring>
 #include <memory>
 
-#include "Vtop.h"
+#include "Vchip.h"
 
-// The model's evaluation proper. Vtop::eval() wraps it in clean-up for multi-threaded models: mutexes that
-// take a third of the time of a small design and have nothing to protect here.
-void Vtop___024root___eval(Vtop___024root* root);
+// The model's evaluation proper. Vchip::eval() adds clean-up for multi-threaded models: mutexes that take a
+// sixth to two thirds of the time and have nothing to protect here.
+void Vchip___024root___eval(Vchip___024root* root);
 
 namespace {
 
-constexpr int kResetCycles = 8;
+// The design comes wrapped in its power-on reset (see build.py), which is over by then.
+constexpr int kResetCycles = 16;
 
 // Cycles between two looks at the sockets. Long enough that the system calls cost nothing beside the
 // simulation; short when the chip waits for a host that may already have written.
@@ -89,52 +90,50 @@ class ByteQueue {
 class Chip {
   public:
     Chip() {
-        top_.rst = 1;
+        model_.eval();  // runs the design's initial blocks, which half_cycle() does not
         for (int cycle = 0; cycle < kResetCycles; ++cycle) {
-            top_.clk = 0;
-            top_.eval();
-            top_.clk = 1;
-            top_.eval();
+            half_cycle(0);
+            half_cycle(1);
         }
-        top_.rst = 0;
-        top_.o___05Fready = 1;  // the output queue takes all; when it is full, time stops instead
+        model_.o___05Fready = 1;  // the output queue takes all; when it is full, time stops instead
     }
 
-    // True if the chip has been idle since the last run's end: clocking it would change nothing.
+    // True if the last run ended with the chip idle: clocking it would change nothing.
     bool resting() const { return quiet_ >= kQuietCycles; }
 
-    // Clocks the chip `limit` times; less if the last input byte is taken (there may be more on the socket)
-    // or if it comes to rest. `output` must have room for `limit` bytes. Returns the number of cycles.
+    // Clocks the chip `limit` times; fewer if it takes the last input byte (the socket may hold more) or
+    // comes to rest. `output` must have room for `limit` bytes. Returns the number of cycles.
     int run(ByteQueue& input, ByteQueue& output, int limit) {
         const uint8_t* next = input.begin();
         const uint8_t* const end = input.end();
         uint8_t* out = output.end();
-        Vtop___024root* const root = top_.rootp;
-        int quiet = 0;
+        bool drained = false;
         int cycle = 0;
-        for (bool more = true; more && cycle < limit && quiet < kQuietCycles; ++cycle) {
+        for (quiet_ = 0; cycle < limit && !drained && !resting(); ++cycle) {
             const bool offered = next != end;
-            top_.i___05Fvalid = offered;
-            top_.i___05Fpayload = *next;
-            top_.clk = 0;
-            Vtop___024root___eval(root);  // settles the paths from inputs to outputs before the edge both act on
-            const bool taken = offered && top_.i___05Fready;
-            const bool given = top_.o___05Fvalid;
-            quiet = offered || given || !top_.idle ? 0 : quiet + 1;
-            if (given) *out++ = top_.o___05Fpayload;
-            if (taken) more = ++next != end;
-            top_.clk = 1;
-            Vtop___024root___eval(root);
+            model_.i___05Fvalid = offered;
+            model_.i___05Fpayload = *next;
+            half_cycle(0);  // settles the paths from inputs to outputs before the edge that both sides act on
+            const bool taken = offered && model_.i___05Fready;
+            const bool given = model_.o___05Fvalid;
+            quiet_ = offered || given || !model_.idle ? 0 : quiet_ + 1;
+            if (given) *out++ = model_.o___05Fpayload;
+            if (taken) drained = ++next == end;
+            half_cycle(1);
         }
         input.consume(static_cast<size_t>(next - input.begin()));
         output.produce(static_cast<size_t>(out - output.end()));
-        quiet_ = quiet;
         return cycle;
     }
 
   private:
+    void half_cycle(int clk) {
+        model_.clk = static_cast<CData>(clk);
+        Vchip___024root___eval(model_.rootp);
+    }
+
     VerilatedContext context_;
-    Vtop top_{&context_};
+    Vchip model_{&context_};
     int quiet_ = 0;
 };
 
@@ -179,8 +178,6 @@ class Link {
             accept_client();
         } else if (input.room() > 0) {
             receive_into(input);
-        } else if (watched[1].revents & (POLLHUP | POLLERR)) {
-            disconnect();
         }
         return true;
     }
@@ -200,27 +197,24 @@ class Link {
         if (connected()) setsockopt(client_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
 
-    void disconnect() {
-        close(client_);
-        client_ = -1;
-    }
-
+    // Only here does a client leave, so that all that it wrote before reaches the chip.
     void receive_into(ByteQueue& input) {
         const ssize_t count = recv(client_, input.end(), input.room(), MSG_DONTWAIT);
         if (count > 0) {
             input.produce(static_cast<size_t>(count));
         } else if (count == 0 || !would_block()) {
-            disconnect();
+            close(client_);
+            client_ = -1;
         }
     }
 
     void send_from(ByteQueue& output) {
         if (output.empty()) return;
         const ssize_t count = send(client_, output.begin(), output.size(), MSG_DONTWAIT);
-        if (count > 0) {
+        if (count >= 0) {
             output.consume(static_cast<size_t>(count));
         } else if (!would_block()) {
-            disconnect();
+            output.clear();  // nobody reads it any more
         }
     }
 
@@ -231,24 +225,20 @@ class Link {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::signal(SIGPIPE, SIG_IGN);  // a client that left is seen by send()
+    std::signal(SIGPIPE, SIG_IGN);  // send() reports a client that left
     const auto chip = std::make_unique<Chip>();
     Link link{static_cast<uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0)};
     ByteQueue input;
     ByteQueue output;
     long farewell = 0;
     for (;;) {
-        const bool still = input.empty() && chip->resting();
+        const bool work = !input.empty() || !chip->resting();
         const bool full = output.room() < kFedChunk;
-        const bool admit = input.empty() && (still || farewell >= kFarewellCycles);
-        if (!link.exchange(input, output, admit, still || full)) return 0;
-        if (link.connected()) {
-            farewell = 0;
-        } else {
-            output.clear();  // nobody is there to read it, as on a wire
-        }
-        if (full || (input.empty() && chip->resting())) continue;
+        const bool admit = !work || (input.empty() && farewell >= kFarewellCycles);
+        if (!link.exchange(input, output, admit, !work || full)) return 0;
+        if (!link.connected()) output.clear();  // nobody is there to read it, as on a wire
+        if (full) continue;
         const int cycles = chip->run(input, output, input.empty() ? kDryChunk : kFedChunk);
-        if (!link.connected()) farewell += cycles;
+        farewell = link.connected() ? 0 : farewell + cycles;
     }
 }

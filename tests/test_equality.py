@@ -1,0 +1,183 @@
+"""The simulated chip against the golden model on networks of all kinds: everything that either shows or keeps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from locallearn.host.device import ChipDevice
+from locallearn.host.link import Link
+from locallearn.quant.formats import QFormat
+from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
+from locallearn.quant.registers import Kind
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from locallearn.rtl.chip import Chip
+from locallearn.sim.export import to_verilog
+from locallearn.sim.simulated import SimulatedChip
+from tests.compare import assert_same
+
+IN_CI = 20
+SLOW = 200
+
+
+def random_spec(number: int) -> NetworkSpec:
+    """The `number`-th description: of every few some are at the ends of what a description can be."""
+    rng = np.random.default_rng(number)
+
+    def between(low: int, high: int) -> int:
+        return int(rng.integers(low, high, endpoint=True))
+
+    def mostly(low: int, high: int, *ends: int) -> int:
+        return between(low, high) if rng.random() < 0.85 else ends[between(0, len(ends) - 1)]
+
+    def unsigned() -> tuple[int, int]:
+        bits = mostly(3, 8, 1, 8)
+        return bits, mostly(1, bits, bits)
+
+    inputs = InputSpec(mostly(4, 40, 1, 64), *unsigned())
+    activation = QFormat(*unsigned())
+    # Activations cannot have more fraction bits than the products that they are rounded from.
+    least = max(0, activation.fraction - inputs.fraction)
+    bits = mostly(6, 14, 2, 16)
+    weight = QFormat(bits, min(16, max(least, bits - mostly(0, 2, -1))), signed=True)
+    error_bits = mostly(4, 8, 2, 8)
+    decay = tuple(mostly(0, 3, 0, 8) for _ in range(between(1, 4)))
+
+    layers = []
+    for index in range((1, 2, 3, 6)[number % 4]):
+        neurons = mostly(2, 24, 1, 40)
+        fraction = inputs.fraction if index == 0 else activation.fraction
+        # Rates at which weights move: the update shifts by few bits.
+        offset = fraction + error_bits + max(decay) - weight.fraction - 1
+        layers.append(
+            LayerSpec(
+                neurons,
+                lanes=mostly(1, min(neurons, 9), 1, neurons),
+                rate_shift=max(0, mostly(4, 12, 1) - offset),
+                score_shift=None if rng.random() < 0.5 else mostly(0, 6, 0, 16),
+                init_shift=None if rng.random() < 0.5 else between(0, min(4, weight.fraction)),
+            )
+        )
+    return NetworkSpec(
+        name=f"random-{number}",
+        classes=(2, 10, 100, between(2, 20), between(2, 20))[number % 5],
+        input=inputs,
+        layers=tuple(layers),
+        activation=activation,
+        weight=weight,
+        error_bits=error_bits,
+        noise_bits=mostly(1, 12, 1, 16),
+        training=TrainingSpec(decay=decay, seed=number),
+    )
+
+
+def random_pixels(rng: np.random.Generator, count: int, size: int) -> NDArray[np.uint8]:
+    """Images from empty to full: one all zero and one all 255 at least, the others with few to many zeros."""
+    pixels = rng.integers(0, 256, (count, size), np.uint8)
+    pixels[rng.random((count, size)) > rng.choice([0.1, 0.4, 1.0], (count, 1))] = 0
+    empty, full = rng.choice(count, 2, replace=False)
+    pixels[empty], pixels[full] = 0, 255
+    return pixels
+
+
+class Comparison:
+    """One chip and one golden model that are told the same and must say the same."""
+
+    def __init__(self, spec: NetworkSpec, chip: ChipDevice) -> None:
+        self.spec = spec
+        self.chip = chip
+        self.golden = GoldenNetwork(spec)
+        self._rng = np.random.default_rng(spec.training.seed)
+        self._samples = 0
+        chip.reset()
+
+    def write_weights(self) -> None:
+        """Any weights that the format has."""
+        low, high = self.spec.weight.min, self.spec.weight.max
+        weights = [self._rng.integers(low, high, w.shape, np.int32, endpoint=True) for w in self.golden.weights]
+        self.golden.weights = weights
+        self.chip.write_weights(weights)
+
+    def set_decay(self, shift: int) -> None:
+        self.golden.decay = shift
+        self.chip.set_decay(shift)
+
+    def run(self, count: int, learn: bool = True) -> list[LayerTrace]:
+        """So many samples in one stream. Returns the golden model's trace of the last one."""
+        pixels = random_pixels(self._rng, count, self.spec.input.size)
+        labels = self._rng.integers(0, self.spec.classes, count) if learn else None
+        results = self.chip.stream(pixels, labels)
+        for number, x in enumerate(quantise_pixels(self.spec, pixels)):
+            traces = self.golden.step(x, None if labels is None else int(labels[number]))
+            for index, trace in enumerate(traces):
+                where = f"layer {index}, sample {self._samples + number}:"
+                assert_same(f"{where} predicted", trace.predicted, results.predicted[number, index])
+                assert_same(f"{where} error", trace.error_size, results.error[number, index])
+        self._samples += count
+        return traces
+
+    def assert_same_last_sample(self, traces: list[LayerTrace]) -> None:
+        """The registers that keep what the last sample was to each layer."""
+        for index, trace in enumerate(traces):
+            plan = self.golden.plan.layers[index]
+            assert_same(f"layer {index}: score", trace.scores, self.chip.read(index, Kind.SCORES)[:, 0])
+            if trace.error is not None:
+                assert_same(f"layer {index}: error of class", trace.error, self.chip.read(index, Kind.ERRORS)[:, 0])
+            begin, end = self.chip.read(index, Kind.EVENT_SPAN)[:, 0]
+            where = np.arange(begin, end if end > begin else end + plan.event_depth) % plan.event_depth
+            events = self.chip.read(index, Kind.EVENTS)[where, 0]
+            assert_same(f"layer {index}: index of event", trace.event_index, events >> plan.input_format.bits)
+            assert_same(f"layer {index}: value of event", trace.event_value, events & plan.input_format.max)
+
+    def assert_same_state(self) -> None:
+        """Weights, noise and counters; and every cycle is accounted for."""
+        weights, counters = self.chip.read_weights(), self.chip.counters()
+        assert_same("samples", self._samples, counters.samples)
+        assert_same("link errors", 0, counters.link_errors)
+        for index, layer in enumerate(self.golden.layers):
+            assert_same(f"layer {index}: weight", layer.memory.weights, weights[index])
+            noise = self.chip.read(index, Kind.NOISE_STATE).view(np.uint64)[0, 0]
+            assert_same(f"layer {index}: noise state", layer.noise.state, noise)
+            for name, count in asdict(layer.counters).items():
+                assert_same(f"layer {index}: {name}", count, getattr(counters.layers[index], name))
+            rows = counters.layers[index].words_read + counters.discarded[index]
+            accounted = rows + counters.starved[index] + counters.waiting[index]
+            assert_same(f"layer {index}: cycles", counters.cycles, accounted)
+
+
+NUMBERS = [*range(IN_CI), *(pytest.param(number, marks=pytest.mark.slow) for number in range(IN_CI, IN_CI + SLOW))]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_chip_equals_golden_model(number: int, tmp_path: Path) -> None:
+    """Learning at the first rate and at the last, inference in between and at the end."""
+    spec = random_spec(number)
+    with (
+        naming(spec),
+        SimulatedChip(to_verilog(Chip(spec)), cache_dir=tmp_path, optimise=False) as chip,
+        ChipDevice(spec, Link(chip.url)) as device,
+    ):
+        both = Comparison(spec, device)
+        if number % 3 == 0:
+            both.write_weights()
+        both.assert_same_last_sample(both.run(16))
+        both.assert_same_state()
+        both.run(6, learn=False)
+        both.set_decay(spec.max_decay)
+        both.run(14)
+        both.assert_same_last_sample(both.run(4, learn=False))
+        both.assert_same_state()
+
+
+@contextmanager
+def naming(spec: NetworkSpec) -> Iterator[None]:
+    """Whatever fails, the description is told."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(spec.to_toml())
+        raise
