@@ -24,12 +24,10 @@ def connect(spec: NetworkSpec, target: str, progress: Callable[[str], None] = la
         yield ModelDevice(spec)
     elif target == "sim":
         # Only a simulation needs Amaranth and the tools around it.
-        from locallearn.rtl.chip import Chip
-        from locallearn.sim.export import to_verilog
+        from locallearn.sim.design import chip_verilog
         from locallearn.sim.simulated import SimulatedChip
 
-        progress("writing Verilog")
-        verilog = to_verilog(Chip(spec))
+        verilog = chip_verilog(spec, progress=progress)
         with SimulatedChip(verilog, progress=progress) as chip, ChipDevice(spec, Link(chip.url)) as device:
             device.name = "sim"
             yield device

@@ -16,13 +16,15 @@ class Terminal(Display):
 
     def __init__(self) -> None:
         self._out = Console(highlight=False, soft_wrap=True)
+        progress = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=progress,
             transient=True,
+            disable=not progress.is_terminal,
         )
         self._current: TaskID | None = None
 

@@ -1,0 +1,257 @@
+"""The command line as its users meet it: outcomes, JSON, one-line errors with their exit codes."""
+
+import gzip
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from locallearn.host.cli import main
+from locallearn.host.datasets import load
+from locallearn.host.run import Run
+from locallearn.host.terminal import Terminal
+from locallearn.quant.errors import ToolError
+from locallearn.quant.network import GoldenNetwork
+from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.spec import load_spec
+
+
+def succeed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+    code = main([*map(str, arguments), "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def fail(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    code = main([*map(str, arguments)])
+    err = capsys.readouterr().err
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("locallearn: ")
+    return code, lines[0]
+
+
+# -- what works ----------------------------------------------------------------------------------------------------
+
+
+def test_train_on_the_simulated_chip_and_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    report = succeed(capsys, "train", "--epochs", 1, "--limit", 300, "--out", run)
+    assert report["device"] == "sim"
+    assert report["weights_equal_golden"] is True
+    assert report["epochs"] == 1
+    assert len(report["test_accuracy[%]"]) == 2
+    assert report["cycles_per_sample"] >= report["event_bound_cycles"] > 0
+    assert report["throughput[samples/s]"] > 0
+    assert report["counters"]["link_errors"] == 0
+    assert report["counters"]["cycles"] == pytest.approx(300 * report["cycles_per_sample"], abs=2)
+    for layer, plan in zip(report["counters"]["layers"], NetworkPlan(load_spec("digits")).layers, strict=True):
+        read = layer["events"] * plan.groups + layer["words_written"]
+        assert layer["words_read"] == read
+        # Every cycle either reads a row or is accounted for.
+        busy = layer["words_read"] + layer["discarded"] + layer["starved"] + layer["waiting"]
+        assert busy == report["counters"]["cycles"]
+    # Model and chip give the same answers with the same weights.
+    on_model = succeed(capsys, "eval", run)
+    on_chip = succeed(capsys, "eval", run, "--device", "sim")
+    assert on_model["test_accuracy[%]"] == on_chip["test_accuracy[%]"] == report["test_accuracy[%]"]
+
+
+def test_train_on_the_model_gives_the_chips_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for device in ("sim", "model"):
+        arguments = ("--device", device, "--epochs", 1, "--limit", 64, "--seed", 5)
+        succeed(capsys, "train", *arguments, "--out", tmp_path / device)
+    for chip, model in zip(Run(tmp_path / "sim").weights(), Run(tmp_path / "model").weights(), strict=True):
+        np.testing.assert_array_equal(chip, model)
+
+
+def test_verify(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = succeed(capsys, "verify", "--samples", 6)
+    assert summary == {"device": "sim", "samples": 6, "equal": True, "first_difference": None}
+    assert succeed(capsys, "verify", "--samples", 3, "--data", "digits")["equal"]
+
+
+def test_generate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name, start in (("chip.v", "module top("), ("chip.il", "module \\top")):
+        assert succeed(capsys, "generate", "-o", tmp_path / name)["file"] == str(tmp_path / name)
+        assert start in (tmp_path / name).read_text()
+
+
+def test_a_users_own_spec_and_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 90)
+    x = (rng.integers(0, 60, (90, 4, 5)) + 60 * y[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\nclasses = 3\ninput = { size = 20 }\nlayers = [{ neurons = 10, lanes = 3 }]\n'
+        "training = { rate_shift = 7, decay = [0, 1] }\n"
+    )
+    arguments = ("--data", tmp_path / "mine.npz", "--device", "model", "--out", tmp_path / "run")
+    report = succeed(capsys, "train", tmp_path / "mine.toml", *arguments)
+    assert report["epochs"] == 2
+    assert succeed(capsys, "eval", tmp_path / "run")["test_accuracy[%]"] == report["test_accuracy[%]"]
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "verify", "generate", "data list", "data fetch"])
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert f"example: locallearn {command}" in capsys.readouterr().out
+
+
+# -- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fail(capsys, "train", "mnits")
+    assert (code, line) == (3, "locallearn: mnits: neither a preset (digits, mnist, mnist-small) nor a .toml file")
+
+
+def test_unknown_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(load_spec("digits").to_toml().replace("error_bits", "eror_bits"))
+    code, line = fail(capsys, "train", tmp_path / "s.toml")
+    assert code == 3
+    assert "s.toml: unknown key eror_bits, did you mean error_bits?" in line
+
+
+def test_impossible_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(load_spec("digits").to_toml().replace("bits = 12", "bits = 40"))
+    code, line = fail(capsys, "generate", tmp_path / "s.toml", "-o", tmp_path / "x.v")
+    assert code == 3
+    assert "weight.bits = 40: must be between 2 and 16" in line
+
+
+def test_wrong_image_size(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fail(capsys, "train", "mnist", "--data", "digits")
+    assert code == 4
+    assert "64" in line and "784" in line
+
+
+def test_label_out_of_range(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((60, 64), np.uint8), y=np.arange(60) % 11)
+    code, line = fail(capsys, "train", "--data", tmp_path / "d.npz")
+    assert code == 4
+    assert "label 10" in line
+
+
+def test_truncated_idx(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    images = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (10, 8, 8)) + bytes(600)
+    labels = b"\0\0\x08\x01" + (10).to_bytes(4, "big") + bytes(10)
+    for part in ("train", "t10k"):
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    code, line = fail(capsys, "train", "--data", tmp_path)
+    assert code == 4
+    assert "images-idx3-ubyte.gz" in line and "656" in line and "616" in line
+
+
+def test_missing_data_set(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = fail(capsys, "train", "mnist", "--data-dir", tmp_path)
+    assert code == 4
+    assert str(tmp_path) in line and "locallearn data fetch mnist" in line
+
+
+def test_no_data_set_by_default(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('name = "n"\nclasses = 3\ninput = { size = 5 }\nlayers = [{ neurons = 4 }]\n')
+    code, line = fail(capsys, "train", tmp_path / "s.toml")
+    assert code == 4
+    assert "no data set has 5 inputs by default: name one with --data" in line
+
+
+def test_no_compiler(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none() -> None:
+        raise ToolError("no C++ compiler: apt install g++, or pip install ziglang")
+
+    monkeypatch.setattr("locallearn.sim.build.find_compiler", none)
+    code, line = fail(capsys, "train", "--out", tmp_path / "run")
+    assert code == 5
+    assert "apt install g++" in line
+
+
+def test_dead_socket(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    code, line = fail(capsys, "train", "--device", f"socket://127.0.0.1:{port}", "--out", tmp_path / "run")
+    assert code == 6
+    assert f"socket://127.0.0.1:{port}: cannot be opened" in line
+
+
+def test_no_such_port(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = fail(capsys, "verify", "--device", "/dev/ttyNOWHERE")
+    assert code == 6
+    assert "/dev/ttyNOWHERE: cannot be opened" in line
+
+
+def test_verify_needs_a_chip(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fail(capsys, "verify", "--device", "model")
+    assert code == 6
+    assert "verify compares a chip with the golden model" in line
+
+
+def test_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = fail(capsys, "eval", tmp_path / "none")
+    assert code == 7
+    assert "spec.toml: cannot be read" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--epochs", "0"), "argument --epochs: 0: must be at least 1"),
+        (("train", "--limit", "x"), "argument --limit: invalid whole number value: 'x'"),
+        (("generate", "-o", "chip.vhdl"), "chip.vhdl: must end in .v (Verilog) or .il (RTLIL)"),
+    ],
+)
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+# -- interruption --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["model", "sim"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_mid_epoch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, number: int
+) -> None:
+    def interrupting(terminal: Terminal, text: str, total: int) -> Callable[[int], None]:
+        def progress(done: int) -> None:
+            if text == "epoch 2/8 train" and done >= 256 and signal.getsignal(number) != before:
+                os.kill(os.getpid(), number)
+
+        return progress
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(Terminal, "task", interrupting)
+    run = tmp_path / "run"
+    code = main(["train", "--epochs", "8", "--device", device, "--out", str(run), "--json"])
+    out, err = capsys.readouterr()
+    assert code == 130
+    assert err == f"locallearn: interrupted; everything learned until then is in {run}\n"
+    assert signal.getsignal(number) == before
+    report = json.loads(out.splitlines()[-1])
+    assert report["interrupted"]
+    assert report["epochs"] == 1
+    assert 256 <= report["samples"] < 1438
+    assert report["weights_equal_golden"] is (True if device == "sim" else None)
+
+    # What is saved is what so many samples teach, no more and no less.
+    golden = GoldenNetwork(Run(run).spec)
+    digits = load("digits")
+    for epoch, count in enumerate((None, report["samples"])):
+        golden.decay = golden.spec.training.decay_at(epoch)
+        rng = np.random.default_rng([golden.spec.training.seed, epoch])
+        for i in rng.permutation(len(digits.train_x))[:count]:
+            golden.step(digits.train_x[i], int(digits.train_y[i]))
+    for expected, actual in zip(golden.weights, Run(run).weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)

@@ -1,0 +1,76 @@
+"""Training on the model: reproducible, stoppable, reported as documented."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from locallearn.host.datasets import Dataset, load
+from locallearn.host.device import ModelDevice
+from locallearn.host.run import Run
+from locallearn.host.train import Display, train
+from locallearn.quant.network import GoldenNetwork
+from locallearn.quant.spec import LayerSpec, NetworkSpec, load_spec
+
+DIGITS = load_spec("digits")
+SMALL = replace(DIGITS, layers=(LayerSpec(16, lanes=4), LayerSpec(12, lanes=5)))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+def run_of(spec: NetworkSpec, path: Path, digits: Dataset, epochs: int, limit: int | None = None) -> dict:
+    return train(ModelDevice(spec), digits, Run.create(path, spec), epochs, limit, Display())
+
+
+def test_same_seed_same_weights(tmp_path: Path, digits: Dataset) -> None:
+    reports = [run_of(SMALL, tmp_path / name, digits, 2, 100) for name in ("a", "b")]
+    other = replace(SMALL, training=replace(SMALL.training, seed=2))
+    run_of(other, tmp_path / "c", digits, 2, 100)
+    a, b, c = (Run(tmp_path / name).weights() for name in "abc")
+    assert all((x == y).all() for x, y in zip(a, b, strict=True))
+    assert not all((x == y).all() for x, y in zip(a, c, strict=True))
+    for name in ("test_accuracy[%]", "train_accuracy[%]", "counters"):
+        assert reports[0][name] == reports[1][name]
+
+
+def test_is_the_golden_model_in_the_documented_order(tmp_path: Path, digits: Dataset) -> None:
+    spec = replace(SMALL, training=replace(SMALL.training, decay=(0, 2)))
+    run_of(spec, tmp_path / "run", digits, 3, 50)
+    golden = GoldenNetwork(spec)
+    for epoch, decay in enumerate((0, 2, 2)):
+        golden.decay = decay
+        for i in np.random.default_rng([spec.training.seed, epoch]).permutation(len(digits.train_x))[:50]:
+            golden.step(digits.train_x[i], int(digits.train_y[i]))
+    for expected, actual in zip(golden.weights, Run(tmp_path / "run").weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_report_and_metrics(tmp_path: Path, digits: Dataset) -> None:
+    report = run_of(SMALL, tmp_path / "run", digits, 2, 200)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert report["epochs"] == 2
+    assert report["samples"] == 200
+    assert len(report["test_accuracy[%]"]) == 2
+    assert report["test_accuracy[%]"] == lines[-1]["test_accuracy[%]"]
+    assert report["weights_equal_golden"] is None  # the model has nothing to be compared with
+    assert report["cycles_per_sample"] is None
+    layers = report["counters"]["layers"]
+    # The bound by its definition: events x groups x (1 + fraction learned), of the slowest layer.
+    bounds = [
+        layer["events"] / 200 * groups * (1 + layer["learned"] / 200)
+        for layer, groups in zip(layers, (4, 3), strict=True)
+    ]
+    assert report["event_bound_cycles"] == pytest.approx(max(bounds), abs=0.01)
+    assert report["learned_fraction"] == [layer["learned"] / 200 for layer in layers]
+    assert all(layer["learned"] + layer["skipped"] == 200 for layer in layers)
+
+
+def test_digits_learn(tmp_path: Path, digits: Dataset) -> None:
+    report = run_of(DIGITS, tmp_path / "run", digits, DIGITS.training.epochs)
+    assert min(report["test_accuracy[%]"]) >= 95
