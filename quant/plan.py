@@ -121,7 +121,7 @@ class LayerPlan:
     @property
     def error_bits(self) -> int:
         """Fraction bits of an error; 1.0 is 2^error_bits."""
-        return self.spec.error_bits
+        return self.spec.error_fraction
 
     @property
     def error_width(self) -> int:

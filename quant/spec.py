@@ -102,7 +102,8 @@ class NetworkSpec:
 
     activation   unsigned format of what a layer passes on
     weight       signed format of the weights, biases included
-    error_bits   fraction bits of the classifiers' errors
+    error_bits   fraction bits of the classifiers' errors; None takes 6, or more where there are so many classes
+                 that equal scores would make no error at all
     noise_bits   random bits of the stochastic rounding
 
     Raises SpecError, naming the field, where a value is impossible.
@@ -114,7 +115,7 @@ class NetworkSpec:
     layers: tuple[LayerSpec, ...]
     activation: QFormat = field(default=QFormat(8, 4))
     weight: QFormat = field(default=QFormat(12, 11, signed=True))
-    error_bits: int = 6
+    error_bits: int | None = None
     noise_bits: int = 8
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
@@ -125,7 +126,7 @@ class NetworkSpec:
         self.input.format.check("input", range(1, 9), range(1, self.input.bits + 1))
         self.activation.check("activation", range(1, 9), range(1, self.activation.bits + 1))
         self.weight.check("weight", range(2, 17), range(0, 17))
-        _check_int("error_bits", self.error_bits, 2, 8)
+        _check_int("error_bits", self.error_fraction, 2, 8)
         _check_int("noise_bits", self.noise_bits, 1, 16)
         if not self.layers:
             raise SpecError("layers: none given, at least one [[layers]] is needed")
@@ -180,6 +181,11 @@ class NetworkSpec:
         """The largest entry of the decay: the chip's scaled error has that many bits to spare."""
         return max(self.training.decay)
 
+    @property
+    def error_fraction(self) -> int:
+        """Fraction bits of an error. Where all scores are equal it is 2^-ceil(log2(classes)), less is cut off."""
+        return max(6, (self.classes - 1).bit_length()) if self.error_bits is None else self.error_bits
+
     def inputs(self, layer: int) -> int:
         """Inputs of a layer, its bias not counted."""
         return self.input.size if layer == 0 else self.layers[layer - 1].neurons
@@ -196,14 +202,14 @@ class NetworkSpec:
     def update_shift(self, layer: int) -> int:
         """How far the product of input and scaled error is shifted right to weight units.
 
-        delta W = 2^-rate d x with d = 2 h 2^-error_bits (`classifier.back_project` halves d) and
+        delta W = 2^-rate d x with d = 2 h 2^-error_fraction (`classifier.back_project` halves d) and
         h scaled up by max_decay - decay.
         """
         fraction = self.input_format(layer).fraction
-        return fraction + self.error_bits + self.rate_shift(layer) + self.max_decay - self.weight.fraction - 1
+        return fraction + self.error_fraction + self.rate_shift(layer) + self.max_decay - self.weight.fraction - 1
 
     def score_shift(self, layer: int) -> int:
-        """The classifier's temperature: own, or such that random scores differ by about 4 in nats.
+        """The classifier's temperature: own, or such that random scores differ by about 3 in nats.
 
         Two scores of N random activations of about 1 differ by about sqrt(N); four units are a factor of
         two in probability, and the chip's scores are half of the +-1 classifier's.
@@ -212,7 +218,7 @@ class NetworkSpec:
         if own is not None:
             return own
         spread = math.log(2) / 4 * 2**self.activation.fraction * math.sqrt(self.layers[layer].neurons)
-        return max(0, round(math.log2(spread / 8)))
+        return max(0, round(math.log2(spread / 6)))
 
     def init_shift(self, layer: int) -> int:
         """Initial weights are uniform in +-2^-shift: own, or 1 / sqrt(fan-in) rounded up to a power of two."""
@@ -256,13 +262,14 @@ class NetworkSpec:
             }
             for number, layer in enumerate(self.layers)
         ]
+        table["error_bits"] = self.error_fraction
         del table["name"]
         text = json.dumps(table, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
 def _to_table(spec: NetworkSpec) -> dict[str, Any]:
-    table = dataclasses.asdict(spec)
+    table = {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
     for name in ("activation", "weight"):
         del table[name]["signed"]
     table["layers"] = [{k: v for k, v in layer.items() if v is not None} for layer in table["layers"]]

@@ -53,16 +53,26 @@ def exponential(units: int) -> int:
 def temperature(spec: NetworkSpec, layer: int) -> int:
     """The difference of +-1 scores that counts as one unit: a quarter octave of probability.
 
-    Scores of N activations around 1 differ by about sqrt(N), which shall be 4 nats: 16 / ln 2 units.
+    Scores of N activations around 1 differ by about sqrt(N), which shall be 3 nats: 12 / ln 2 units.
     """
     own = spec.layers[layer].score_shift
     if own is not None:
         return 2 << own
-    squared = (Decimal(2).ln() / 16) ** 2 * 4**spec.activation.fraction * spec.layers[layer].neurons
+    squared = (Decimal(2).ln() / 12) ** 2 * 4**spec.activation.fraction * spec.layers[layer].neurons
     unit = 2
     while 2 * unit**2 < squared:  # the power of two nearest by ratio
         unit *= 2
     return unit
+
+
+def error_bits(spec: NetworkSpec) -> int:
+    """Own, or 6, or as many as leave something of 1 / (the power of two from the number of classes up)."""
+    if spec.error_bits is not None:
+        return spec.error_bits
+    bits = 6
+    while 2**bits < spec.classes:
+        bits += 1
+    return bits
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,7 @@ class NaiveLayer:
         normaliser = 1
         while normaliser < sum(powers):
             normaliser *= 2
-        error = [power * 2**self.spec.error_bits // normaliser for power in powers]
+        error = [power * 2 ** error_bits(self.spec) // normaliser for power in powers]
         error[label] = 0
         error[label] = -sum(error)
         return error
@@ -148,7 +158,7 @@ class NaiveLayer:
         smallest, largest = -(1 << (spec.weight.bits - 1)), (1 << (spec.weight.bits - 1)) - 1
         rate = Fraction(1, 2 ** (self.rate_shift + decay))
         # The value of one unit of x times one unit of d, at that rate and counted in units of the weights.
-        unit = rate * Fraction(2**spec.weight.fraction, 2**self.input_format.fraction * 2**spec.error_bits)
+        unit = rate * Fraction(2**spec.weight.fraction, 2**self.input_format.fraction * 2 ** error_bits(spec))
         for group in groups:
             if not any(d[neuron] for neuron in group):
                 continue
@@ -167,7 +177,7 @@ class NaiveLayer:
         spec = self.spec
         # d is even, so at the lowest rate a change has this many fraction bits: finer noise would alter nothing.
         lowest_rate_shift = self.rate_shift + max(spec.training.decay)
-        finest = self.input_format.fraction + spec.error_bits + lowest_rate_shift - spec.weight.fraction - 1
+        finest = self.input_format.fraction + error_bits(spec) + lowest_rate_shift - spec.weight.fraction - 1
         bits = min(spec.noise_bits, finest)
         rotation = lane * LANE_ROTATION % 64
         seen = self.noise.state >> rotation | self.noise.state << (64 - rotation)

@@ -272,11 +272,11 @@ def test_own_numbers_come_first() -> None:
 
 @pytest.mark.parametrize("fraction", range(1, 9))
 def test_default_score_shift(fraction: int) -> None:
-    """Half the spread of N activations, 2^fraction sqrt(N) / 2, is 16 / ln 2 units, to the nearest power of two.
+    """Half the spread of N activations, 2^fraction sqrt(N) / 2, is 12 / ln 2 units, to the nearest power of two.
 
     Compared exactly, by squares: floats must not decide differently from machine to machine.
     """
-    shift, scale = 0, (Decimal(2).ln() / 32) ** 2 * 4**fraction
+    shift, scale = 0, (Decimal(2).ln() / 24) ** 2 * 4**fraction
     for neurons in range(1, 4097):
         while scale * neurons > 2 * 4**shift:
             shift += 1
