@@ -132,11 +132,13 @@ class DenseLayer(wiring.Component):
                 lane.g.eq(g[index]),
                 lane.add.eq(valid[_SUM] & ~token[_SUM].learn),
                 lane.first.eq(token[_SUM].first),
+                lane.round.eq(learn[_SUM]),
+                lane.subtract.eq(learn[_TOTAL]),
                 lane.noise.eq(self._noise.state.rotate_right(lane_rotation(index))),
                 self._weights.updated[index].eq(lane.updated),
                 self._readout.accumulators[index].eq(lane.accumulator),
             ]
-            clipped.append(lane.saturated & learn[_WRITE])
+            clipped.append(lane.saturated)
 
         # A group has the readout to itself from the issue of its last row until it has left.
         reserved = Signal()
@@ -151,7 +153,9 @@ class DenseLayer(wiring.Component):
             m.d.sync += reserved.eq(0)
 
         saturated = Signal(range(p.lanes + 1))
-        m.d.sync += saturated.eq(popcount(Cat(*clipped)))
+        m.d.sync += saturated.eq(0)
+        with m.If(learn[_WRITE]):
+            m.d.sync += saturated.eq(popcount(Cat(*clipped)))
         return saturated
 
     def _judge(self, m: Module) -> dict[str, Value]:
@@ -264,7 +268,7 @@ class DenseLayer(wiring.Component):
         begin = Signal(range(p.event_depth))
         with m.If(self._buffer.release):
             m.d.sync += begin.eq(self._buffer.start)
-        with m.Switch(access.kind):
+        with m.If(access.request), m.Switch(access.kind):
             for kind, value in {
                 Kind.COUNTERS: self._counters.value,
                 Kind.WEIGHTS: self._weights.host_weight,

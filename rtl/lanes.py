@@ -23,7 +23,9 @@ class Lane(wiring.Component):
     learn       chooses g instead of the weight as the multiplier's other operand, in cycle 0
     g           the neuron's scaled error, in cycle 0
     add, first  accumulate this product; start a new sum with it; both in cycle 2
+    round       make the change from this product, in cycle 2
     noise       the layer's noise word as this lane sees it, noise_bits wide, in cycle 2
+    subtract    make the new weight, in cycle 3
     """
 
     def __init__(self, plan: LayerPlan) -> None:
@@ -37,7 +39,9 @@ class Lane(wiring.Component):
                 "g": In(signed(plan.scaled_error_width)),
                 "add": In(1),
                 "first": In(1),
+                "round": In(1),
                 "noise": In(plan.noise_bits),
+                "subtract": In(1),
                 "accumulator": Out(signed(plan.accumulator_bits)),
                 "updated": Out(weight),
                 "saturated": Out(1),
@@ -69,10 +73,13 @@ class Lane(wiring.Component):
         # Rounding up can make a change of 1 from a product however small.
         change = Signal(signed(max(2, len(product) + 1 - p.update_shift)), reset_less=True)
         exact = Signal(signed(max(len(change), p.weight_format.bits) + 1))
-        m.d.sync += change.eq((product + noise) >> p.update_shift)
         m.d.comb += exact.eq(delayed[2] - change)
-        m.d.sync += [
-            self.updated.eq(clamp(exact, p.weight_format)),
-            self.saturated.eq((exact > p.weight_format.max) | (exact < p.weight_format.min)),
-        ]
+        # Forward passes leave the update's registers alone: less power, and much less for a simulator to do.
+        with m.If(self.round):
+            m.d.sync += change.eq((product + noise) >> p.update_shift)
+        with m.If(self.subtract):
+            m.d.sync += [
+                self.updated.eq(clamp(exact, p.weight_format)),
+                self.saturated.eq((exact > p.weight_format.max) | (exact < p.weight_format.min)),
+            ]
         return m

@@ -55,5 +55,6 @@ class WeightMemory(wiring.Component):
                 write.data.eq(Mux(self.host, self.host_data, self.updated[lane])),
                 write.en.eq(self.update | (self.host_write & (self.host_lane == lane))),
             ]
-        m.d.sync += self.host_weight.eq(Array(self.weights)[self.host_lane])
+        with m.If(self.host):
+            m.d.sync += self.host_weight.eq(Array(self.weights)[self.host_lane])
         return m

@@ -232,13 +232,13 @@ int main(int argc, char** argv) {
     ByteQueue output;
     long farewell = 0;
     for (;;) {
+        if (!link.connected()) output.clear();  // nobody is there to read it, as on a wire
         const bool work = !input.empty() || !chip->resting();
         const bool full = output.room() < kFedChunk;
         const bool admit = !work || (input.empty() && farewell >= kFarewellCycles);
         if (!link.exchange(input, output, admit, !work || full)) return 0;
-        if (!link.connected()) output.clear();  // nobody is there to read it, as on a wire
         if (full) continue;
         const int cycles = chip->run(input, output, input.empty() ? kDryChunk : kFedChunk);
-        farewell = link.connected() ? 0 : farewell + cycles;
+        farewell = link.connected() || !input.empty() ? 0 : farewell + cycles;
     }
 }

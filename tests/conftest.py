@@ -1,7 +1,7 @@
 """Settings of all tests."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Examples build networks and chips: their time says nothing but how busy the machine is.
-settings.register_profile("locallearn", deadline=None)
+# How long an example takes says nothing but how busy the machine is.
+settings.register_profile("locallearn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("locallearn")
