@@ -20,7 +20,7 @@ class DenseWeights:
     def __init__(self, plan: LayerPlan) -> None:
         self.plan = plan
         # 32-bit products and sums wherever they are exact: half the memory traffic of 64.
-        self._dtype = np.int32 if plan.accumulator_bits <= 31 else np.int64
+        self._dtype = np.int32 if plan.accumulator_bits <= 32 else np.int64
         # (fan_in, groups, lanes), so that an event's weights lie side by side.
         self._memory = np.zeros((plan.fan_in, plan.groups, plan.lanes), self._dtype)
         self._rotation = np.array([lane_rotation(p) for p in range(plan.lanes)], np.uint64)

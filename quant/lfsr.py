@@ -47,7 +47,7 @@ def leap(state: int, steps: int) -> int:
 class LeapingLfsr:
     """A register that leaps `step` bits at a time; `take` makes many states at once.
 
-    `step` must be a power of two of at most 32, for the recurrence to hold between whole states.
+    `step` must be a power of two, for the recurrence to hold between whole states.
     """
 
     _BLOCK = 1 << 14
@@ -69,7 +69,7 @@ class LeapingLfsr:
         self._used = 0
 
     def _extend(self) -> None:
-        """Replace the words already used by at least as many new ones, doubling up to a block."""
+        """Append words, nearly doubling their number each time, up to a block."""
         words = self._words
         while len(words) < self._BLOCK:
             # The largest 2^m with 64 * 2^m words known: the recurrence then reaches 60 * 2^m ahead.

@@ -110,7 +110,16 @@ class GoldenNetwork:
         self.decay = 0
 
     def step(self, x: NDArray[np.uint8], label: int | None = None) -> list[LayerTrace]:
-        """One sample, shape (inputs,) of input-format integers, through all layers; learns if labelled."""
+        """One sample, shape (inputs,) of input-format integers, through all layers; learns if labelled.
+
+        Raises ValueError where sample, label or `decay` do not fit the network.
+        """
+        if x.shape != (self.spec.input.size,) or x.max() > self.spec.input.format.max:
+            raise ValueError(f"a sample is {self.spec.input.size} numbers of {self.spec.input.bits} bits")
+        if label is not None and not 0 <= label < self.spec.classes:
+            raise ValueError(f"label {label}: must be between 0 and {self.spec.classes - 1}")
+        if not 0 <= self.decay <= self.spec.max_decay:
+            raise ValueError(f"decay {self.decay}: must be between 0 and {self.spec.max_decay}")
         traces = []
         activations = x.astype(np.int64)
         for layer in self.layers:

@@ -126,6 +126,8 @@ class NetworkSpec:
         self.input.format.check("input", range(1, 9), range(1, self.input.bits + 1))
         self.activation.check("activation", range(1, 9), range(1, self.activation.bits + 1))
         self.weight.check("weight", range(2, 17), range(0, 17))
+        if self.activation.signed or not self.weight.signed:
+            raise SpecError(f"activation = {self.activation}, weight = {self.weight}: must be unsigned and signed")
         _check_int("error_bits", self.error_fraction, 2, 8)
         _check_int("noise_bits", self.noise_bits, 1, 16)
         if not self.layers:
@@ -149,7 +151,7 @@ class NetworkSpec:
         self._check_shifts()
 
     def _check_shifts(self) -> None:
-        """The two right shifts of the datapath, requantise and update, must not turn into left shifts."""
+        """Requantise and update must shift right, and initial weights must not all round to 0."""
         for number, layer in enumerate(self.layers):
             fraction = self.input.fraction if number == 0 else self.activation.fraction
             if self.weight.fraction + fraction < self.activation.fraction:
@@ -166,9 +168,7 @@ class NetworkSpec:
                     f"shift of {shift}; rate_shift must be between {max(0, 1 - offset)} and "
                     f"{MAX_SHIFT - max(0, offset)}"
                 )
-            if layer.init_shift is None:
-                continue
-            if layer.init_shift > self.weight.fraction:
+            if layer.init_shift is not None and layer.init_shift > self.weight.fraction:
                 raise SpecError(
                     f"layers[{number}].init_shift = {layer.init_shift}: below the weights' unit, at most "
                     f"{self.weight.fraction} is possible"

@@ -29,7 +29,9 @@ def specs(
     # Activations cannot have more fraction bits than the products that they are rounded from.
     least = max(0, activation.fraction - inputs.fraction)
     weight = draw(weight_formats(least))
-    error_bits = draw(st.integers(2, 8))
+    classes = draw(st.integers(2, max_classes))
+    error_bits = draw(st.none() | st.integers(2, 8))
+    error_fraction = max(6, (classes - 1).bit_length()) if error_bits is None else error_bits
     decay = tuple(draw(st.lists(st.integers(0, MAX_DECAY), min_size=1, max_size=8)))
 
     # Rates for which the update shifts right, by 1 to MAX_SHIFT bits: layer by layer, and common to all.
@@ -37,7 +39,7 @@ def specs(
     layer_count = draw(st.integers(1, max_layers))
     for number in range(layer_count):
         fraction = inputs.fraction if number == 0 else activation.fraction
-        offset = fraction + error_bits + max(decay) - weight.fraction - 1
+        offset = fraction + error_fraction + max(decay) - weight.fraction - 1
         ranges.append((max(0, 1 - offset), min(MAX_SHIFT, MAX_SHIFT - offset)))
     common = (max(low for low, _ in ranges), min(high for _, high in ranges))
 
@@ -55,7 +57,7 @@ def specs(
         )
     return NetworkSpec(
         name=draw(st.text(max_size=8)),
-        classes=draw(st.integers(2, max_classes)),
+        classes=classes,
         input=inputs,
         layers=tuple(layers),
         activation=activation,

@@ -134,3 +134,21 @@ def test_learns_which_half_is_larger() -> None:
 def test_pixels_lose_their_low_bits() -> None:
     spec = NetworkSpec("", 2, InputSpec(4, bits=3, fraction=3), (LayerSpec(2),))
     assert_same("pixel", [0, 0, 1, 7], quantise_pixels(spec, np.array([0, 31, 32, 255], np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("x", "label", "decay", "message"),
+    [
+        (np.zeros(63, np.uint8), 0, 0, "a sample is 64 numbers of 8 bits"),
+        (np.zeros((1, 64), np.uint8), 0, 0, "a sample is 64 numbers of 8 bits"),
+        (np.full(64, 256), 0, 0, "a sample is 64 numbers of 8 bits"),
+        (np.zeros(64, np.uint8), -1, 0, "label -1: must be between 0 and 9"),
+        (np.zeros(64, np.uint8), 10, 0, "label 10: must be between 0 and 9"),
+        (np.zeros(64, np.uint8), 0, 4, "decay 4: must be between 0 and 3"),
+    ],
+)
+def test_step_refuses_what_does_not_fit(x: np.ndarray, label: int, decay: int, message: str) -> None:
+    golden = GoldenNetwork(load_spec("digits"))
+    golden.decay = decay
+    with pytest.raises(ValueError, match=message):
+        golden.step(x, label)

@@ -208,7 +208,7 @@ def test_regions_hold_their_extremes(spec: NetworkSpec) -> None:
         assert -(1 << (weights.bits - 1)) == spec.weight.min
         errors = table[p.index, Kind.ERRORS]
         assert errors.signed
-        assert 1 << spec.error_bits < 1 << (errors.bits - 1)
+        assert 1 << spec.error_fraction < 1 << (errors.bits - 1)
         scores = table[p.index, Kind.SCORES]
         assert p.neurons * spec.activation.max < 1 << scores.bits
         events = table[p.index, Kind.EVENTS]
@@ -222,4 +222,4 @@ def test_regions_hold_their_extremes(spec: NetworkSpec) -> None:
 def test_results_hold_their_extremes(spec: NetworkSpec) -> None:
     fields = result_fields(NetworkPlan(spec))
     assert spec.classes - 1 < 1 << fields["predicted"]
-    assert 1 << spec.error_bits < 1 << fields["error"]
+    assert 1 << spec.error_fraction < 1 << fields["error"]

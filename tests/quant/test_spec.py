@@ -1,18 +1,22 @@
 """The description: what it means, what it refuses and in which words, and what makes another chip."""
 
 import tomllib
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from locallearn.quant.classifier import error
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
+from locallearn.quant.plan import LayerPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
 from tests.strategies import specs
 
@@ -284,6 +288,14 @@ def test_default_score_shift(fraction: int) -> None:
         assert spec.score_shift(0) == shift, f"{neurons} neurons"
 
 
+def test_default_error_bits() -> None:
+    """6, or as few more as leave every class an error where all scores are equal."""
+    for classes in range(2, 257):
+        plan = LayerPlan(NetworkSpec("", classes, InputSpec(1), (LayerSpec(1),)), 0)
+        assert plan.error_bits == (6 if classes <= 64 else 7 if classes <= 128 else 8)
+        assert error(plan, np.zeros(classes, np.int64), 0).all(), f"{classes} classes"
+
+
 def test_default_init_shift() -> None:
     """The largest s with 2^s <= sqrt(inputs), around every power of four and at the largest size."""
     for inputs in {4**n + d for n in range(9) for d in (-1, 0, 1)} - {0, 65537}:
@@ -339,6 +351,7 @@ def test_another_chip_has_another_fingerprint(changes: dict[str, Any]) -> None:
         {"name": "other"},
         {"training.seed": 6},
         {"training.decay": [3, 3, 0, 1, 2]},
+        {"error_bits": MISSING},  # 6, the default
         {"layers.1.init_shift": 3},  # the host writes the weights
         {"layers.1.rate_shift": 7},  # what it takes from the training section anyway
     ],
@@ -351,3 +364,17 @@ def test_the_same_chip_keeps_its_fingerprint(changes: dict[str, Any]) -> None:
 def test_fingerprint_survives_toml(spec: NetworkSpec) -> None:
     assert NetworkSpec.from_toml(spec.to_toml()).fingerprint == spec.fingerprint
     assert 0 <= spec.fingerprint < 1 << 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight": QFormat(12, 11)}, "activation = u8.4, weight = u12.11: must be unsigned and signed"),
+        ({"activation": QFormat(8, 4, signed=True)}, "activation = s8.4, weight = s12.11: must be unsigned and signed"),
+        ({"activation": QFormat(8.0, 4)}, "activation.bits = 8.0: must be between 1 and 8"),
+    ],
+)
+def test_formats_made_in_python(changes: dict, message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        replace(load_spec("digits"), **changes)
+    assert str(error.value) == message
