@@ -36,7 +36,7 @@ class QFormat:
     def check(self, what: str, bits: range, fraction: range) -> None:
         """Raise SpecError unless both numbers lie in their ranges."""
         for name, value, allowed in (("bits", self.bits, bits), ("fraction", self.fraction, fraction)):
-            if type(value) is not int or value not in allowed:
+            if value not in allowed:
                 raise SpecError(f"{what}.{name} = {value}: must be between {allowed.start} and {allowed.stop - 1}")
 
     def __str__(self) -> str:

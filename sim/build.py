@@ -43,10 +43,12 @@ endmodule
 
 _VERILATE = (
     *("--cc", "--prefix", "Vchip", "--top-module", "chip", "--Mdir", "."),
+    # "fast" also means that what has no initial value starts as 0, memories included.
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert"),
     # Lint finds fault with the widths that Amaranth writes, which are right.
     *("-Wno-lint", "-Wno-fatal"),
-    *("--output-split", "20000"),
+    # Small functions: half the compile time of a large design, and if anything faster code.
+    *("--output-split", "2000"),
 )
 
 # Without delays in the design C++17 will do: its headers take 0.6 s to read, those of C++20 1.1 s.

@@ -47,8 +47,9 @@ def random_spec(number: int) -> NetworkSpec:
     error_bits = mostly(4, 8, 2, 8)
     decay = tuple(mostly(0, 3, 0, 8) for _ in range(between(1, 4)))
 
+    depth, classes = ((1, 2), (2, 10), (1, 100), (3, between(2, 20)), (6, between(2, 8)))[number % 5]
     layers = []
-    for index in range((1, 2, 3, 6)[number % 4]):
+    for index in range(depth):
         neurons = mostly(2, 24, 1, 40)
         fraction = inputs.fraction if index == 0 else activation.fraction
         # Rates at which weights move: the update shifts by few bits.
@@ -64,7 +65,7 @@ def random_spec(number: int) -> NetworkSpec:
         )
     return NetworkSpec(
         name=f"random-{number}",
-        classes=(2, 10, 100, between(2, 20), between(2, 20))[number % 5],
+        classes=classes,
         input=inputs,
         layers=tuple(layers),
         activation=activation,
@@ -152,13 +153,19 @@ class Comparison:
 NUMBERS = [*range(IN_CI), *(pytest.param(number, marks=pytest.mark.slow) for number in range(IN_CI, IN_CI + SLOW))]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For the run-time library; no chip here is built twice."""
+    return tmp_path_factory.mktemp("simulators")
+
+
 @pytest.mark.parametrize("number", NUMBERS)
-def test_chip_equals_golden_model(number: int, tmp_path: Path) -> None:
+def test_chip_equals_golden_model(number: int, cache: Path) -> None:
     """Learning at the first rate and at the last, inference in between and at the end."""
     spec = random_spec(number)
     with (
         naming(spec),
-        SimulatedChip(to_verilog(Chip(spec)), cache_dir=tmp_path, optimise=False) as chip,
+        SimulatedChip(to_verilog(Chip(spec)), cache_dir=cache, optimise=False) as chip,
         ChipDevice(spec, Link(chip.url)) as device,
     ):
         both = Comparison(spec, device)
