@@ -42,7 +42,7 @@ constexpr int kFedChunk = 4096;
 constexpr int kDryChunk = 512;
 
 // Idle cycles before time stops: a chip with a registered `idle` reports new work some cycles late.
-constexpr int kQuietCycles = 1;
+constexpr int kQuietCycles = 8;
 
 // Cycles that a chip left by its client gets to come to rest, so that the next client does not receive the
 // last one's replies. Bounded, because a chip in the middle of a packet may never be idle.
@@ -172,7 +172,7 @@ class Link {
             watched[1] = {listener_, POLLIN, 0};
         }
         if (poll(watched, 2, wait ? -1 : 0) < 0 && errno != EINTR) fail("poll");
-        
+        if (watched[0].revents && stdin_ended()) return false;
         if (!watched[1].revents) return true;
         if (!connected()) {
             accept_client();
