@@ -19,7 +19,7 @@ class PacketDecoder(wiring.Component):
     begun     a sample's packet has begun
     access    the packet READ or WRITE, offered until it is done; a WRITE's data bytes go by `data`
     write     the access is a WRITE
-    data      bytes of a WRITE
+    data      bytes of a WRITE; during an access whatever comes is offered, and withdrawn when the access is done
     idle      between packets
     error     a byte that is no opcode, a label that is no class, or a run of zeros beyond the sample's end
     """

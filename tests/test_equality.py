@@ -1,5 +1,6 @@
 """The simulated chip against the golden model on networks of all kinds: everything that either shows or keeps."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -148,6 +149,24 @@ class Comparison:
             rows = counters.layers[index].words_read + counters.discarded[index]
             accounted = rows + counters.starved[index] + counters.waiting[index]
             assert_same(f"layer {index}: cycles", counters.cycles, accounted)
+
+
+def test_random_specs_are_worth_comparing() -> None:
+    """Those of CI: most of them learn, and among them is everything that a layer can do with a sample."""
+    done: Counter[str] = Counter()
+    for spec in map(random_spec, range(IN_CI)):
+        golden, rng = GoldenNetwork(spec), np.random.default_rng(0)
+        for x in quantise_pixels(spec, random_pixels(rng, 30, spec.input.size)):
+            golden.step(x, int(rng.integers(spec.classes)))
+        layers = [layer.counters for layer in golden.layers]
+        done["weights move"] += any(c.words_written for c in layers)
+        done["weights are clipped"] += any(c.saturated for c in layers)
+        done["some samples learned, others not"] += any(c.learned and c.skipped for c in layers)
+        done["one lane"] += any(plan.lanes == 1 for plan in golden.plan.layers)
+        done["groups are not full"] += any(plan.neurons % plan.lanes for plan in golden.plan.layers)
+    assert done["weights move"] > IN_CI // 2
+    assert len(done) == 5
+    assert min(done.values()) >= 3, done
 
 
 NUMBERS = [*range(IN_CI), *(pytest.param(number, marks=pytest.mark.slow) for number in range(IN_CI, IN_CI + SLOW))]
