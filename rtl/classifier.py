@@ -28,8 +28,8 @@ class Classifier(wiring.Component):
     decay       what the learning rate's shift has grown by
     project     start the backward pass, group by group: `group_ready` says that `scaled_errors` holds a whole
                 group's g = h << (max_decay - decay), 0 for lanes without a neuron, `group_zero` that all of it is 0;
-                `next_group` gives the group up and starts the following one. A group takes lanes + 3 cycles and a
-                cycle for every level of the adder tree.
+                `next_group` gives the group up and starts the following one. A group is ready lanes + 2 cycles
+                after `project` or `next_group`, and one more for every level of the adder tree.
     """
 
     def __init__(self, plan: LayerPlan) -> None:

@@ -16,7 +16,7 @@ class ErrorUnit(wiring.Component):
     """Three walks over the scores: the largest, the softmax's sum, the errors. See `quant/classifier.py`, error().
 
     start      with `scores`, `label` and `learn` stable until `done`
-    done       high for a cycle, 3 classes + 11 cycles after start, classes + 3 without `learn`
+    done       high for a cycle, 3 classes + 12 cycles after start, classes + 4 without `learn`
     predicted  the first class with the largest score, from `done` on
     errors     e, from `done` on where `learn`; the sum is exactly 0
     size       the error at the label, negated, from `done` on; 0 means that there is no error at all
@@ -42,7 +42,7 @@ class ErrorUnit(wiring.Component):
         p = self._plan
 
         # The walk: stage 0 chooses a class, stage 1 has its score, stage 2 its distance from the largest,
-        # stage 3 its weight. `drained` rises when all of them have passed stage 3.
+        # stage 3 its weight.
         running = Signal()
         walk = [Signal(range(p.classes), name=f"class_{i}") for i in range(4)]
         valid = [running, *(Signal(name=f"valid_{i}") for i in range(1, 4))]

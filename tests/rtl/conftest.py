@@ -1,0 +1,29 @@
+"""How a bench runs: from the pytest function beside its cocotb tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.lib import wiring
+
+from locallearn.sim.bench import run_bench
+
+__all__ = ["Bench"]
+
+Bench = Callable[..., None]
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    """Call it with a component and parameters: the cocotb tests of the calling module run on it.
+
+    Simulations are kept in pytest's own cache, so that only what has changed is built again;
+    `pytest --cache-clear` empties it.
+    """
+    cache = request.config.cache.mkdir("benches")
+
+    def run(component: "wiring.Component[Any]", parameters: object = None) -> None:
+        run_bench(component, request.module.__name__, tmp_path, cache, parameters)
+
+    return run

@@ -1,0 +1,146 @@
+"""The classifier's scores and projected errors against the golden ones."""
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import RisingEdge
+from numpy.typing import NDArray
+
+from locallearn.quant import classifier
+from locallearn.quant.plan import LayerPlan
+from locallearn.rtl.classifier import Classifier
+from locallearn.rtl.layouts import activation_layout
+from locallearn.sim.bench import cycle, parameters, ports, start
+from locallearn.sim.streams import pack
+from tests.rtl.conftest import Bench
+from tests.rtl.plans import layer
+
+Ints = NDArray[np.int64]
+
+
+async def restart(dut: Any) -> None:
+    """To the first neuron's signs."""
+    dut.restart.value = 1
+    await RisingEdge(dut.clk)
+    dut.restart.value = 0
+
+
+async def forward(dut: Any, plan: LayerPlan, activations: Ints) -> None:
+    """All activations, with pauses in which nothing is to be taken."""
+    layout = activation_layout(plan)
+    for i, value in enumerate(activations.tolist()):
+        while random.random() < 0.2:
+            dut.activation.value, dut.take.value = random.getrandbits(len(dut.activation)), 0
+            await RisingEdge(dut.clk)
+        last = i == plan.neurons - 1
+        dut.activation.value = pack(layout, {"index": i, "value": value, "first": i == 0, "last": last})
+        dut.take.value = 1
+        await RisingEdge(dut.clk)
+    dut.take.value = 0
+
+
+async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[int]], list[bool], set[int]]:
+    """Project an error. Returns the groups, which of them were said to be 0, and the cycles that each took."""
+    for port, entry in zip(ports(dut, "errors", plan.classes), error.tolist(), strict=True):
+        port.value = entry
+    dut.project.value = 1
+    await RisingEdge(dut.clk)
+    dut.project.value = 0
+    groups, zero, took = [], [], set()
+    begun = cycle()
+    for _ in range(plan.groups):
+        while not dut.group_ready.value:
+            await RisingEdge(dut.clk)
+            assert cycle() - begun < 1000, f"cycle {cycle()}: expected {plan.groups} groups, actual {len(groups)}"
+        took.add(cycle() - begun)
+        for _ in range(random.randrange(5)):
+            await RisingEdge(dut.clk)
+        assert dut.group_ready.value, f"cycle {cycle()}: expected the group to stay ready, actual gone"
+        groups.append([port.value.to_signed() for port in ports(dut, "scaled_errors", plan.lanes)])
+        zero.append(bool(dut.group_zero.value))
+        dut.next_group.value = 1
+        await RisingEdge(dut.clk)
+        dut.next_group.value = 0
+        begun = cycle()
+        await RisingEdge(dut.clk)
+    for _ in range(plan.lanes + 10):
+        assert not dut.group_ready.value, f"cycle {cycle()}: expected no group after the last, actual one"
+        await RisingEdge(dut.clk)
+    return groups, zero, took
+
+
+def any_activations(plan: LayerPlan) -> Ints:
+    """Some of them 0, often those of whole groups."""
+    values = np.array([random.choice((0, 1, plan.output_format.max, random.randint(0, 9))) for _ in range(plan.neurons)])
+    limit = plan.output_format.max
+    values = np.minimum(values, limit)
+    for first in range(0, plan.neurons, plan.lanes):
+        if random.random() < 0.3:
+            values[first : first + plan.lanes] = 0
+    return values
+
+
+def any_error(plan: LayerPlan, scores: Ints) -> Ints:
+    """As the error unit makes it, or of two classes only."""
+    if random.random() < 0.5:
+        return classifier.error(plan, scores, random.randrange(plan.classes))
+    error = np.zeros(plan.classes, np.int64)
+    one, other = random.sample(range(plan.classes), 2)
+    error[one] = random.choice((1, 1 << plan.error_bits))
+    error[other] = -error[one]
+    return error
+
+
+@cocotb.test()
+async def scores_and_projects(dut: Any) -> None:
+    """Samples one after another; the signs are the same in every pass, from any seed."""
+    plan = parameters()
+    await start(dut)
+    levels = max(1, (plan.classes - 1).bit_length() + 1 >> 1)
+    stated = plan.lanes + 2 + levels
+    for _ in range(12):
+        seed, decay = random.getrandbits(64) | 1, random.randint(0, plan.max_decay)
+        signs = classifier.signs(plan, seed)
+        dut.seed.value = seed
+        if plan.max_decay:
+            dut.decay.value = decay
+        await restart(dut)
+
+        activations = any_activations(plan)
+        await forward(dut, plan, activations)
+        await restart(dut)
+        scores = classifier.scores(signs, activations)
+        actual_scores = [int(port.value) for port in ports(dut, "scores", plan.classes)]
+        assert actual_scores == scores.tolist(), (
+            f"cycle {cycle()}, seed {seed}, activations {activations}: expected {scores}, actual {actual_scores}"
+        )
+
+        error = any_error(plan, scores)
+        padded = np.zeros(plan.groups * plan.lanes, np.int64)
+        padded[: plan.neurons] = classifier.back_project(signs, error, activations) << (plan.max_decay - decay)
+        expected = padded.reshape(plan.groups, plan.lanes)
+        groups, zero, took = await backward(dut, plan, error)
+        assert groups == expected.tolist(), (
+            f"cycle {cycle()}, seed {seed}, activations {activations}, error {error}, decay {decay}: "
+            f"expected {expected.tolist()}, actual {groups}"
+        )
+        nothing = (~expected.any(axis=1)).tolist()
+        assert zero == nothing, f"cycle {cycle()}: expected groups of zeros {nothing}, actual {zero}"
+        assert took == {stated}, f"cycle {cycle()}: expected {stated} cycles a group, actual {took}"
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(layer(1, 1, classes=2, max_decay=0), id="1 neuron, 2 classes"),
+        pytest.param(layer(5, 1, classes=4, max_decay=1), id="1 lane, 4 classes"),
+        # Padding would reuse what is known of the first neurons, were it not told apart.
+        pytest.param(layer(8, 3, classes=10, max_decay=3), id="padding, 10 classes"),
+        pytest.param(layer(12, 6, classes=100, max_decay=8, error_bits=8), id="100 classes"),
+    ],
+)
+def test_classifier(bench: Bench, plan: LayerPlan) -> None:
+    bench(Classifier(plan), plan)

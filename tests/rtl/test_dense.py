@@ -1,0 +1,263 @@
+"""A whole layer against the golden one: answers, what it passes on, and all that it knows afterwards."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import RisingEdge
+from numpy.typing import NDArray
+
+from locallearn.quant.formats import QFormat
+from locallearn.quant.network import GoldenLayer, LayerTrace
+from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.registers import LAYER_COUNTERS, Kind, regions
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from locallearn.rtl.dense import DenseLayer
+from locallearn.rtl.layouts import event_layout, result_layout
+from locallearn.sim.bench import cycle, parameters, start
+from locallearn.sim.streams import Sink, Source, pace
+from tests.compare import assert_same
+from tests.rtl.conftest import Bench
+
+Payload = dict[str, int]
+
+
+PACES = (
+    ("steady", "steady"),
+    ("steady", "rare"),
+    ("rare", "steady"),
+    ("alternate", "random"),
+    ("random", "bursts"),
+    ("bursts", "reluctant"),
+)
+"""Of the input, and of what takes results and events."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer of a network, and in how many cycles it infers a sample without a single zero."""
+
+    spec: NetworkSpec
+    index: int
+    interval: int
+
+
+class Host:
+    """Reads and writes the layer's regions."""
+
+    def __init__(self, dut: Any, network: NetworkPlan, plan: LayerPlan) -> None:
+        self._dut = dut
+        self._regions = {kind: region for (layer, kind), region in regions(network).items() if layer == plan.index}
+
+    async def _access(self, kind: Kind, row: int, lane: int, write: int | None = None) -> int:
+        dut = self._dut
+        dut.access__kind.value, dut.access__row.value, dut.access__request.value = kind, row, 1
+        if hasattr(dut, "access__lane"):
+            dut.access__lane.value = lane
+        dut.access__write.value = write is not None
+        dut.access__data.value = random.getrandbits(64) if write is None else write & (1 << 64) - 1
+        await RisingEdge(dut.clk)
+        begun = cycle()
+        while not dut.access__done.value:
+            await RisingEdge(dut.clk)
+            assert cycle() - begun < 20, f"{kind.name}[{row}][{lane}]: expected done, actual none in 20 cycles"
+        dut.access__request.value = 0
+        await RisingEdge(dut.clk)
+        return int(dut.access__read.value)
+
+    async def read(self, kind: Kind, rows: Iterable[int] | None = None) -> NDArray[Any]:
+        """Rows of a region, all by default; shape (rows, lanes), unsigned 64-bit elements as such."""
+        region = self._regions[kind]
+        table = []
+        for row in range(region.rows) if rows is None else rows:
+            elements = [await self._access(kind, row, lane) & (1 << region.bits) - 1 for lane in range(region.lanes)]
+            negative = [region.signed and element >> region.bits - 1 for element in elements]
+            table.append([e - (1 << region.bits) if n else e for e, n in zip(elements, negative, strict=True)])
+        return np.array(table, np.uint64 if region.bits == 64 else np.int64)
+
+    async def write(self, kind: Kind, table: Any) -> None:
+        """A region's rows."""
+        for row, lanes in enumerate(table):
+            for lane, element in enumerate(lanes):
+                await self._access(kind, row, lane, int(element))
+
+
+class LayerBench:
+    """The layer, its golden model in the same state, and streams at any pace."""
+
+    def __init__(self, dut: Any, case: Case, idle: str, stall: str) -> None:
+        network = NetworkPlan(case.spec)
+        self.plan = plan = network.layers[case.index]
+        self._dut = dut
+        self._golden = GoldenLayer(plan)
+        self._host = Host(dut, network, plan)
+        self._next = network.layers[case.index + 1] if case.index + 1 < len(network.layers) else None
+        paces = [pace(kind, random.getrandbits(32)) for kind in (idle, stall, stall)]
+        self._input = Source(dut, "i", event_layout(plan), paces[0])
+        self.results = Sink(dut, "result", result_layout(network), paces[1])
+        self._output = Sink(dut, "o", event_layout(self._next), paces[2]) if self._next else None
+        self._busy_cycles = 0
+        self._last: LayerTrace | None = None
+        self._last_error: NDArray[np.int64] | None = None
+
+    async def load(self) -> None:
+        """The golden model's weights, any of the format, and its registers; counters to 0."""
+        plan, golden, form = self.plan, self._golden, self.plan.weight_format
+        rng = np.random.default_rng(random.getrandbits(64))
+        weights = rng.integers(form.min, form.max, (plan.neurons, plan.fan_in), np.int32, endpoint=True)
+        golden.memory.weights = np.where(rng.random(weights.shape) < 0.2, form.max, weights)
+        await self._host.write(Kind.WEIGHTS, plan.to_rows(golden.memory.weights))
+        await self._host.write(Kind.CLASSIFIER_SEED, [[plan.classifier_seed]])
+        await self._host.write(Kind.NOISE_STATE, [[plan.noise_seed]])
+        await self._host.write(Kind.COUNTERS, [[0]])
+
+    def any_sample(self) -> NDArray[np.int64]:
+        """Few, some or all inputs are not zero."""
+        share = random.choice((0, 0.2, 0.5, 1))
+        return np.array([self._any_input() if random.random() < share else 0 for _ in range(self.plan.inputs)])
+
+    def _any_input(self) -> int:
+        largest = self.plan.input_format.max
+        return random.choice((1, largest, random.randint(1, largest)))
+
+    async def work(self, samples: list[tuple[NDArray[np.int64], int | None]], decay: int) -> None:
+        """Send samples and labels at a rate, compare all answers, and wait until the layer is at rest."""
+        dut, plan = self._dut, self.plan
+        if plan.max_decay:
+            dut.decay.value = decay
+        dut.busy.value = 1
+        begun = cycle()
+        results: list[Payload] = []
+        output: list[Payload] = []
+        for x, label in samples:
+            self._last = trace = self._golden.step(x, label, decay)
+            if trace.error is not None:
+                self._last_error = trace.error
+            shown = random.randrange(plan.classes) if label is None else label
+            events = list(zip(trace.event_index.tolist(), trace.event_value.tolist(), strict=True))
+            self._input.send(_stream(events, shown, label is not None, plan, scramble=True))
+            results.append({"predicted": trace.predicted, "error": trace.error_size})
+            if self._next is not None:
+                active = [(i, y) for i, y in enumerate(trace.activations.tolist()) if y]
+                bias = (self._next.inputs, self._next.input_format.half)
+                output += _stream([*active, bias], shown, label is not None, plan)
+        await self.results.expect(results)
+        if self._output is not None:
+            await self._output.expect(output)
+        while dut.working.value:
+            await RisingEdge(dut.clk)
+            assert cycle() - self.results.received[-1].cycle < 5000, f"cycle {cycle()}: expected rest, actual work"
+        dut.busy.value = 0
+        self._busy_cycles += cycle() - begun
+        for _ in range(20):
+            await RisingEdge(dut.clk)
+        self.results.expect_nothing_more()
+        if self._output is not None:
+            self._output.expect_nothing_more()
+
+    async def compare(self) -> None:
+        """Every weight, register and counter with the golden model's."""
+        plan, golden, host = self.plan, self._golden, self._host
+        assert self._last is not None
+        where = f"after cycle {cycle()}: "
+        assert_same(f"{where}weights", plan.to_rows(golden.memory.weights), await host.read(Kind.WEIGHTS))
+        noise = (await host.read(Kind.NOISE_STATE)).item()
+        assert noise == golden.noise.state, f"{where}expected noise {golden.noise.state:#x}, actual {noise:#x}"
+        seed = (await host.read(Kind.CLASSIFIER_SEED)).item()
+        assert seed == plan.classifier_seed, f"{where}expected seed {plan.classifier_seed:#x}, actual {seed:#x}"
+        assert_same(f"{where}scores", self._last.scores, (await host.read(Kind.SCORES))[:, 0])
+        if self._last_error is not None:
+            assert_same(f"{where}errors", self._last_error, (await host.read(Kind.ERRORS))[:, 0])
+
+        begin, end = (await host.read(Kind.EVENT_SPAN))[:, 0].tolist()
+        addresses = [(begin + i) % plan.event_depth for i in range((end - begin) % plan.event_depth)]
+        events = self._last.event_index << plan.input_format.bits | self._last.event_value
+        assert_same(f"{where}events", events, (await host.read(Kind.EVENTS, addresses))[:, 0])
+
+        counts = dict(zip(LAYER_COUNTERS, (await host.read(Kind.COUNTERS))[:, 0].tolist(), strict=True))
+        expected = golden.counters
+        assert_same(f"{where}events counted", expected.events, counts["events"])
+        assert_same(f"{where}rows updated", expected.words_written, counts["updates"])
+        forward = expected.words_read - expected.words_written
+        assert_same(f"{where}rows forward", forward, counts["forward"] - counts["discarded"])
+        for name in ("learned", "skipped", "saturated"):
+            assert_same(f"{where}{name}", getattr(expected, name), counts[name])
+        cycles = sum(counts[name] for name in ("forward", "updates", "starved", "waiting"))
+        assert_same(f"{where}cycles accounted for", self._busy_cycles, cycles)
+
+
+def _stream(
+    events: list[tuple[int, int]], label: int, learn: bool, plan: LayerPlan, scramble: bool = False
+) -> list[Payload]:
+    """A sample's payloads; scrambled, only the last one has the true label, as that is what counts."""
+    payloads = [
+        {"index": index, "value": value, "last": False, "label": label, "learn": learn} for index, value in events
+    ]
+    if scramble:
+        for payload in payloads:
+            payload |= {"label": random.randrange(plan.classes), "learn": random.getrandbits(1)}
+    payloads[-1] |= {"last": True, "label": label, "learn": learn}
+    return payloads
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize((("idle", "stall"), PACES))
+async def learns_like_the_golden_model(dut: Any, idle: str, stall: str) -> None:
+    """Samples with and without labels, at two rates, then everything compared; and all that once more."""
+    case = parameters()
+    await start(dut)
+    layer = LayerBench(dut, case, idle, stall)
+    plan = layer.plan
+    await layer.load()
+    for _ in range(2):
+        for _ in range(2):
+            labels = [random.choice((None, *[random.randrange(plan.classes)] * 4)) for _ in range(8)]
+            await layer.work([(layer.any_sample(), label) for label in labels], random.randint(0, plan.max_decay))
+        await layer.compare()
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def infers_in_the_stated_time(dut: Any) -> None:
+    """A sample after another without a zero: rows are read in every cycle, unless the readout takes longer."""
+    case = parameters()
+    await start(dut)
+    layer = LayerBench(dut, case, "steady", "steady")
+    await layer.load()
+    await layer.work([(np.full(layer.plan.inputs, layer.plan.input_format.max), None)] * 8, 0)
+    await layer.compare()
+    cycles = [received.cycle for received in layer.results.received]
+    # Before the first ones events were still arriving.
+    intervals = np.diff(cycles)[3:].tolist()
+    assert intervals == [case.interval] * 4, f"expected {case.interval} cycles a sample, actual {intervals}"
+
+
+def network(*layers: LayerSpec, inputs: int = 20, rate_shift: int = 3, **changes: Any) -> NetworkSpec:
+    training = TrainingSpec(rate_shift, decay=(0, 2))
+    return NetworkSpec("bench", **({"classes": 10, "input": InputSpec(inputs), "layers": layers, "training": training} | changes))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(Case(network(LayerSpec(10, 4), LayerSpec(3)), 0, 63), id="padding, passes on"),
+        pytest.param(Case(network(LayerSpec(6, 2), LayerSpec(5, 1), activation=QFormat(4, 2)), 1, 51), id="1 lane"),
+        pytest.param(
+            Case(network(LayerSpec(1), LayerSpec(1), inputs=1, classes=2, training=TrainingSpec(3, (0,))), 0, 20),
+            id="1 input, 1 neuron",
+        ),
+        pytest.param(
+            Case(
+                network(LayerSpec(8, 8), inputs=40, classes=100, error_bits=8, weight=QFormat(16, 14, signed=True)),
+                0,
+                116,
+            ),
+            id="100 classes",
+        ),
+    ],
+)
+def test_dense_layer(bench: Bench, case: Case) -> None:
+    bench(DenseLayer(NetworkPlan(case.spec), case.index), case)

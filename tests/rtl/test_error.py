@@ -1,0 +1,102 @@
+"""The error unit against the golden softmax."""
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import RisingEdge
+
+from locallearn.quant import classifier
+from locallearn.quant.plan import ERROR_TABLE, LayerPlan
+from locallearn.quant.spec import LayerSpec
+from locallearn.rtl.error import ErrorUnit
+from locallearn.sim.bench import cycle, parameters, ports, start
+from tests.rtl.conftest import Bench
+from tests.rtl.plans import layer
+
+
+def any_scores(plan: LayerPlan) -> list[int]:
+    """Ties, extremes, scores close enough to share the probability, or anything."""
+    largest = plan.neurons * plan.output_format.max
+    near = len(ERROR_TABLE) << plan.score_shift
+    some = random.randint(0, largest)
+    kind = random.choice(("equal", "extreme", "close", "any", "ties"))
+    scores = {
+        "equal": lambda: some,
+        "extreme": lambda: random.choice((0, 0, 0, largest)),
+        "close": lambda: min(max(some + random.randint(-near, near), 0), largest),
+        "any": lambda: random.randint(0, largest),
+        "ties": lambda: max(0, some - random.choice((0, 0, 1 << plan.score_shift, near))),
+    }[kind]
+    return [scores() for _ in range(plan.classes)]
+
+
+async def judge(dut: Any, plan: LayerPlan, scores: list[int], label: int, learn: bool) -> int:
+    """Start and wait for `done`, then compare everything. Returns the cycles from start to done."""
+    for port, score in zip(ports(dut, "scores", plan.classes), scores, strict=True):
+        port.value = score
+    dut.label.value, dut.learn.value, dut.start.value = label, learn, 1
+    await RisingEdge(dut.clk)
+    started = cycle()
+    dut.start.value = 0
+    while True:
+        await RisingEdge(dut.clk)
+        if dut.done.value:
+            break
+        assert cycle() - started < 1000, f"{scores}, label {label}: expected done, actual none in 1000 cycles"
+    golden = np.array(scores)
+    error = classifier.error(plan, golden, label).tolist()
+    expected = {"predicted": classifier.classify(golden), "size": -error[label] if learn else 0}
+    actual = {"predicted": int(dut.predicted.value), "size": int(dut.size.value)}
+    if learn:
+        expected["errors"] = error
+        actual["errors"] = [port.value.to_signed() for port in ports(dut, "errors", plan.classes)]
+    assert actual == expected, (
+        f"cycle {cycle()}, scores {scores}, label {label}, learn {learn}: expected {expected}, actual {actual}"
+    )
+    return cycle() - started
+
+
+@cocotb.test()
+async def predicts_and_shares_out_the_error(dut: Any) -> None:
+    """Random scores, labelled or not, with pauses or none; `done` comes when it is said to and once."""
+    plan = parameters()
+    await start(dut)
+    for _ in range(200):
+        learn = random.random() < 0.8
+        took = await judge(dut, plan, any_scores(plan), random.randrange(plan.classes), learn)
+        stated = 3 * plan.classes + 12 if learn else plan.classes + 4
+        assert took == stated, f"cycle {cycle()}: expected done {stated} cycles after start, actual {took}"
+        for _ in range(random.choice((0, 0, 3))):
+            await RisingEdge(dut.clk)
+            assert not dut.done.value, f"cycle {cycle()}: expected done for one cycle, actual more"
+
+
+@cocotb.test()
+async def a_certain_winner_leaves_no_error(dut: Any) -> None:
+    """With the label: an error of 0 in all classes, after one that was not. Without: all of the error."""
+    plan = parameters()
+    await start(dut)
+    largest = plan.neurons * plan.output_format.max
+    label = plan.classes - 1
+    certain = [0] * label + [largest]
+    await judge(dut, plan, [0] * plan.classes, label, True)
+    await judge(dut, plan, certain, label, True)
+    assert int(dut.size.value) == 0, f"expected no error, actual {int(dut.size.value)}"
+    await judge(dut, plan, certain, 0, True)
+    assert int(dut.size.value) == 1 << plan.error_bits, f"expected an error of 1, actual {int(dut.size.value)}"
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(layer(20, classes=2), id="2 classes"),
+        pytest.param(layer(20, classes=3, error_bits=2), id="3 classes"),
+        pytest.param(layer(64, classes=10), id="10 classes"),
+        pytest.param(layer(layers=(LayerSpec(300, 2, score_shift=0),), classes=100, error_bits=8), id="100 classes"),
+    ],
+)
+def test_error_unit(bench: Bench, plan: LayerPlan) -> None:
+    bench(ErrorUnit(plan), plan)

@@ -1,0 +1,250 @@
+"""The sequencer against a walk over samples, between a buffer, a pipeline and a classifier that take any time."""
+
+import random
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import RisingEdge
+
+from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
+from locallearn.rtl.layouts import sample_layout
+from locallearn.rtl.sequencer import Sequencer, token_layout
+from locallearn.sim.bench import cycle, parameters, start
+from locallearn.sim.streams import pack, unpack
+from tests.rtl.conftest import Bench
+from tests.rtl.plans import layer
+
+AHEAD = 2
+"""Samples that may be forwarded and not released."""
+
+PIPELINE = 7
+"""Cycles that a row is under way."""
+
+TAKEN = 2
+"""Cycles from a group's first row to the copy of its errors."""
+
+
+@dataclass
+class Sample:
+    """Where its events lie in the ring."""
+
+    start: int
+    events: int
+
+
+class Surroundings:
+    """What the sequencer's neighbours drive in a cycle, and what it is to answer.
+
+    arriving  probability that a sample arrives in a cycle, if there is room
+    leaving   probability that a group leaves the readout in a cycle
+    learning  probability that a sample has an error
+    """
+
+    def __init__(self, plan: LayerPlan, arriving: float, leaving: float, learning: float) -> None:
+        self._plan = plan
+        self._arriving, self._leaving, self._learning = arriving, leaving, learning
+        self.samples: deque[Sample] = deque()
+        self._free = random.randrange(2)
+        self.start = 0
+        self._tail = 0
+        self.forwarded = 0
+        self.learn = self.release = False
+        self.room = True
+        self.discarded = 0
+        self._judge = self._judging()
+        next(self._judge)
+        self._row = (0, 0)
+        self.pipeline = deque([(False, False)] * PIPELINE, PIPELINE)  # (anything, first row of a group to learn)
+        # The groups still to learn from: whether all errors are 0. None: forward.
+        self.groups: deque[bool] | None = None
+        self._ready_in = 0
+        self.done = Counter[str]()
+        self.learned = False
+
+    # -- inputs --------------------------------------------------------------------------------------------
+
+    @property
+    def group_ready(self) -> bool:
+        return bool(self.groups) and self._ready_in == 0
+
+    @property
+    def group_taken(self) -> bool:
+        return self.pipeline[TAKEN - 1][1]
+
+    @property
+    def empty(self) -> bool:
+        return not any(row for row, _ in self.pipeline)
+
+    def _end(self, sample: Sample) -> int:
+        return (sample.start + sample.events) % self._plan.event_depth
+
+    def drive(self, dut: Any) -> None:
+        layout = sample_layout(self._plan)
+        dut.held.value, dut.start.value = len(self.samples), self.start
+        # What is not held is anything.
+        ends = [self._end(s) for s in self.samples] + [random.randrange(self._plan.event_depth) for _ in range(2)]
+        shown = [{"end": end, "label": 0, "learn": random.getrandbits(1)} for end in ends[:2]]
+        dut.samples.value = sum(pack(layout, s) << i * layout.size for i, s in enumerate(shown))
+        dut.release.value, dut.learn.value, dut.room.value = self.release, self.learn, self.room
+        dut.group_ready.value = self.group_ready
+        dut.group_zero.value = self.groups[0] if self.group_ready and self.groups else random.getrandbits(1)
+        dut.group_taken.value, dut.empty.value = self.group_taken, self.empty
+
+    # -- expected outputs ----------------------------------------------------------------------------------
+
+    def expected(self) -> dict[str, Any]:
+        """Outputs for the inputs of this cycle; token and address only where a row is read."""
+        plan = self._plan
+        group, event = self._row
+        sample = None
+        issue = next_group = learned = starved = False
+        if self.learn:
+            pass
+        elif self.groups is None:
+            starved = len(self.samples) <= self.forwarded
+            if not starved and self.forwarded < AHEAD:
+                sample = self.samples[self.forwarded]
+                issue = self.room or event < sample.events - 1
+        else:
+            sample = self.samples[0]
+            # The classifier may still show the group before, until that has been taken.
+            fresh = self.group_ready and len(self.groups) == plan.groups - group
+            learned = group == plan.groups and self.empty
+            issue = event > 0 or (fresh and not self.groups[0])
+            next_group = self.group_taken or (event == 0 and fresh and self.groups[0])
+        expected = {
+            "issue": issue,
+            "starved": starved,
+            "waiting": not issue and not starved,
+            "next_group": next_group,
+            "learned": learned,
+        }
+        if self.groups is None:
+            expected["discarded"] = self.discarded
+        if issue and sample is not None:
+            expected["token"] = {
+                "learn": self.groups is not None,
+                "first": event == 0,
+                "last": event == sample.events - 1,
+                "base": group * plan.fan_in,
+            }
+            expected["address"] = (sample.start + event) % plan.event_depth
+        return expected
+
+    def advance(self, expected: dict[str, Any]) -> None:
+        """To the next cycle, after these outputs."""
+        issue = expected["issue"]
+        last = issue and expected["token"]["last"]
+        learning = self.groups is not None
+        self.done["learned rows" if learning else "forward rows"] += issue
+        if issue and not learning and self.forwarded:
+            self.discarded += 1
+        if self.release or self.learn:
+            self.discarded = 0
+
+        if issue:
+            self._row = (self._row[0] + 1, 0) if last else (self._row[0], self._row[1] + 1)
+        self.pipeline.appendleft((issue, issue and learning and expected["token"]["first"]))
+        if self.learn:
+            self.pipeline.extend([(False, False)] * PIPELINE)
+            self._row = (0, 0)
+            self.groups = deque(random.random() < 0.4 for _ in range(self._plan.groups))
+            self._ready_in = random.randint(1, 12)
+        elif learning:
+            if expected["next_group"] and self.groups:
+                if self.groups[0]:
+                    self._row = (self._row[0] + 1, 0)
+                    self.done["skipped groups"] += 1
+                self.groups.popleft()
+                self._ready_in = random.randint(1, 12)
+            elif self._ready_in:
+                self._ready_in -= 1
+            if expected["learned"]:
+                self.groups = None
+                self.forwarded, self._row = 1, (0, 0)
+        elif self._row[0] == self._plan.groups:
+            self.forwarded, self._row = self.forwarded + 1, (0, 0)
+
+        if self.release:
+            self.samples.popleft()
+            self.start = self.samples[0].start if self.samples else self._tail
+            self.forwarded -= 1
+        self.room = (self.room and not (last and not learning)) or self.learn or random.random() < self._leaving
+        self.learned = expected["learned"]
+        next(self._judge)
+        self._arrive()
+
+    def _arrive(self) -> None:
+        events = random.choice((1, 2, self._plan.fan_in, random.randint(1, self._plan.fan_in)))
+        used = sum(sample.events for sample in self.samples)
+        if len(self.samples) < SAMPLES_HELD and used + events < self._plan.event_depth:
+            if random.random() < self._arriving:
+                self.samples.append(Sample(self._tail, events))
+                self._tail = (self._tail + events) % self._plan.event_depth
+
+    def _judging(self) -> Iterator[None]:
+        """The layer's verdicts on the oldest sample, one cycle after another."""
+        while True:
+            self.learn = self.release = False
+            yield
+            if not self.forwarded:
+                continue
+            for _ in range(PIPELINE + random.randint(1, 30)):
+                yield
+            if random.random() < self._learning:
+                self.learn = True
+                self.done["learned"] += 1
+                self.done["discarded rows"] += self.discarded
+                yield
+                self.learn = False
+                while not self.learned:
+                    yield
+            else:
+                self.done["skipped"] += 1
+            for _ in range(random.choice((0, 0, 8))):
+                yield
+            self.release = True
+            yield
+
+
+@cocotb.test(timeout_time=400, timeout_unit="us")
+@cocotb.parametrize(arriving=(1.0, 0.02), leaving=(1.0, 0.1), learning=(0.0, 0.5, 1.0))
+async def reads_every_row_it_should(dut: Any, arriving: float, leaving: float, learning: float) -> None:
+    """In order, when it may and not later, and every cycle counts as exactly one of issue, waiting, starved."""
+    plan = parameters()
+    await start(dut)
+    around = Surroundings(plan, arriving, leaving, learning)
+    while around.done["learned"] + around.done["skipped"] < 25:
+        around.drive(dut)
+        await RisingEdge(dut.clk)
+        expected = around.expected()
+        actual: dict[str, Any] = {
+            name: int(getattr(dut, name).value) for name in expected if name not in ("token", "address")
+        }
+        if "token" in expected:
+            actual["token"] = unpack(token_layout(plan), int(dut.token.value))
+            actual["address"] = int(dut.address.value)
+        assert actual == expected, f"cycle {cycle()}: expected {expected}, actual {actual}"
+        counted = [name for name in ("issue", "waiting", "starved") if actual[name]]
+        assert len(counted) == 1, f"cycle {cycle()}: expected one of issue, waiting, starved, actual {counted}"
+        around.advance(expected)
+    assert (around.done["learned"] > 0) == (learning > 0), f"expected to have learned, actual {around.done}"
+    if learning and arriving == leaving == 1:
+        # Otherwise nothing was begun too early, and that would not have been tried.
+        assert around.done["discarded rows"], f"expected rows to be thrown away, actual {around.done}"
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(layer(3, 3, inputs=5), id="1 group"),
+        pytest.param(layer(10, 4, inputs=7), id="3 groups"),
+        pytest.param(layer(2, 1, inputs=1), id="1 input"),
+    ],
+)
+def test_sequencer(bench: Bench, plan: LayerPlan) -> None:
+    bench(Sequencer(plan), plan)
