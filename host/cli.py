@@ -51,7 +51,7 @@ def _train(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         spec = replace(spec, training=replace(spec.training, seed=args.seed))
     data = _load_data(args, spec)
     out = args.out or Path("runs") / f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    run = Run.create(out, spec)
+    run = Run.create(out)
     epochs = args.epochs or spec.training.epochs
     terminal.say(
         f"{spec.name}: {spec.input.size} inputs, layers of {', '.join(str(layer.neurons) for layer in spec.layers)}, "

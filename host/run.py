@@ -28,13 +28,12 @@ class Run:
         self.path = path
 
     @staticmethod
-    def create(path: Path, spec: NetworkSpec) -> "Run":
+    def create(path: Path) -> "Run":
         """A new folder; an existing one must be empty, so that no run overwrites another."""
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise RunError(f"{path}: not empty; name a new folder with --out")
-            (path / "spec.toml").write_text(spec.to_toml())
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from None
         return Run(path)
@@ -79,6 +78,10 @@ class Run:
                 file.write(json.dumps(metrics) + "\n")
         except OSError as error:
             raise RunError(f"{self.path / 'metrics.jsonl'}: cannot be written: {error.strerror}") from None
+
+    def save_spec(self, spec: NetworkSpec) -> None:
+        with self._replacing("spec.toml") as temporary:
+            temporary.write_text(spec.to_toml())
 
     def save_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         with self._replacing("weights.npz") as temporary:

@@ -82,6 +82,7 @@ def train(device: Device, data: Dataset, run: Run, epochs: int, limit: int | Non
         "weights_equal_golden": None,
     }
     stop = _Stop()
+    run.save_spec(spec)
     device.reset()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())

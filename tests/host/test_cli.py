@@ -181,6 +181,8 @@ def test_dead_socket(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     code, line = fail(capsys, "train", "--device", f"socket://127.0.0.1:{port}", "--out", tmp_path / "run")
     assert code == 6
     assert f"socket://127.0.0.1:{port}: cannot be opened" in line
+    # Nothing was trained, so the folder is free for another try.
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_no_such_port(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ def weights() -> list:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "new" / "run", SPEC)
+    run = Run.create(tmp_path / "new" / "run")
+    run.save_spec(SPEC)
     run.save_weights(weights())
     run.add_metrics({"epoch": 1})
     run.add_metrics({"epoch": 2})
@@ -37,15 +38,15 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_never_overwrites_another_run(tmp_path: Path) -> None:
-    Run.create(tmp_path, SPEC)
+    Run.create(tmp_path).save_spec(SPEC)
     with pytest.raises(RunError, match=r"not empty; name a new folder with --out"):
-        Run.create(tmp_path, SPEC)
+        Run.create(tmp_path)
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"file/run: cannot be written: Not a directory"):
-        Run.create(tmp_path / "file" / "run", SPEC)
+        Run.create(tmp_path / "file" / "run")
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -54,7 +55,8 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 
 def test_damaged_files(tmp_path: Path) -> None:
-    run = Run.create(tmp_path, SPEC)
+    run = Run.create(tmp_path)
+    run.save_spec(SPEC)
     run.save_weights(weights())
     whole = (tmp_path / "weights.npz").read_bytes()
     (tmp_path / "weights.npz").write_bytes(whole[: len(whole) // 2])
@@ -66,14 +68,16 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
-    run = Run.create(tmp_path, replace(SPEC, layers=SPEC.layers[:1]))
+    run = Run.create(tmp_path)
+    run.save_spec(replace(SPEC, layers=SPEC.layers[:1]))
     run.save_weights([np.zeros((3, 65), np.int32)])
     with pytest.raises(RunError, match=r"layer_0 has shape \(3, 65\), \(\d+, 65\) is needed"):
         run.weights()
 
 
 def test_failed_write_keeps_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run.create(tmp_path, SPEC)
+    run = Run.create(tmp_path)
+    run.save_spec(SPEC)
     run.save_weights(weights())
     whole = (tmp_path / "weights.npz").read_bytes()
 

@@ -24,7 +24,7 @@ def digits() -> Dataset:
 
 
 def run_of(spec: NetworkSpec, path: Path, digits: Dataset, epochs: int, limit: int | None = None) -> dict:
-    return train(ModelDevice(spec), digits, Run.create(path, spec), epochs, limit, Display())
+    return train(ModelDevice(spec), digits, Run.create(path), epochs, limit, Display())
 
 
 def test_same_seed_same_weights(tmp_path: Path, digits: Dataset) -> None:
