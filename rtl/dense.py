@@ -146,7 +146,7 @@ class DenseLayer(wiring.Component):
             m.d.sync += reserved.eq(1)
         m.d.comb += [
             sequencer.room.eq(~reserved),
-            self._readout.load.eq(valid[_TOTAL] & token[_TOTAL].last & ~token[_TOTAL].learn & ~sequencer.learn),
+            self._readout.load.eq(valid[_TOTAL] & token[_TOTAL].last & ~token[_TOTAL].learn),
             self._readout.flush.eq(sequencer.learn),
         ]
         with m.If(sequencer.learn | self._readout.left):
@@ -178,7 +178,7 @@ class DenseLayer(wiring.Component):
                 out.label.eq(sample.label),
                 out.learn.eq(sample.learn),
             ]
-            ready = ~bias & (self.o.ready | (readout.o.payload.value == 0))
+            ready = self.o.ready | (readout.o.payload.value == 0)
             passed_on = ~bias
             with m.If(bias & self.o.ready):
                 m.d.sync += bias.eq(0)

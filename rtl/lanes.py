@@ -7,10 +7,7 @@ from amaranth.lib.wiring import In, Out
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import clamp
 
-__all__ = ["LANE_STAGES", "Lane"]
-
-LANE_STAGES = 3
-"""Cycles from operands to the accumulator's sum; a new weight is one cycle later."""
+__all__ = ["Lane"]
 
 
 class Lane(wiring.Component):

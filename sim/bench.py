@@ -7,8 +7,9 @@ cocotb is for development only: nothing that the command line imports may import
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib import metadata
 from importlib.util import find_spec
@@ -70,38 +71,39 @@ def run_bench(
     simulation = _build(to_verilog(component, _TOP), cache)
     context, results, log = folder / "context.pickle", folder / "results.xml", folder / "simulation.log"
     context.write_bytes(pickle.dumps((inputs, parameters)))
-    with _environment():
-        try:
-            get_runner("verilator").test(
-                test_module=module,
-                hdl_toplevel=_TOP,
-                hdl_toplevel_lang="verilog",
-                build_dir=simulation,
-                test_dir=folder,
-                results_xml=str(results),
-                plusargs=[f"+context={context}"],
-                seed=seed,
-                log_file=log,
-            )
-        except (SystemExit, RuntimeError):
-            # That is how the runner says that tests failed, or that the simulation did; the results say more.
-            said = "\n".join(_failures(results)) or f"the simulation ended early:\n{_end(log)}"
-            raise AssertionError(f"{said}\nseed {seed}; the log is {log}") from None
+    complete = False
+    with _environment(), suppress(SystemExit, RuntimeError):
+        # The runner raises these if tests failed, or the simulation did; the results say more.
+        get_runner("verilator").test(
+            test_module=module,
+            hdl_toplevel=_TOP,
+            hdl_toplevel_lang="verilog",
+            build_dir=simulation,
+            test_dir=folder,
+            results_xml=str(results),
+            plusargs=[f"+context={context}"],
+            seed=seed,
+            log_file=log,
+        )
+        complete = True
+    tests = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    said = _failures(tests)
+    if not complete or said or not tests:
+        said = said or ["the simulation ended without a result:", *_end(log)]
+        raise AssertionError("\n".join([*said, f"seed {seed}; the log is {log}"]))
 
 
-def _failures(results: Path) -> list[str]:
+def _failures(tests: list[ElementTree.Element]) -> list[str]:
     """A text for every test that failed."""
-    if not results.exists():
-        return []
     return [
         f"{test.get('name')}: {failure.get('type')}: {failure.get('message')}"
-        for test in ElementTree.parse(results).iter("testcase")
+        for test in tests
         for failure in [*test.iter("failure"), *test.iter("error")]
     ]
 
 
-def _end(log: Path) -> str:
-    return "\n".join(log.read_text().splitlines()[-_LOG_LINES_SHOWN:])
+def _end(log: Path) -> list[str]:
+    return log.read_text().splitlines()[-_LOG_LINES_SHOWN:]
 
 
 @contextmanager
@@ -130,7 +132,8 @@ def _build(verilog: str, cache: Path) -> Path:
 
 def _cached(verilog: str, cache: Path, make: str, options: tuple[str, ...], keep: str) -> Path:
     """The folder with the files that match `keep` after `verilog` was built."""
-    tools = [f"{name} {metadata.version(name)}" for name in ("verilator", "cocotb")]
+    # The libraries of cocotb are found by their place.
+    tools = [sys.prefix, *(f"{name} {metadata.version(name)}" for name in ("verilator", "cocotb"))]
     key = sha256("\0".join([*tools, *_VERILATE, make, *options, keep, verilog]).encode()).hexdigest()[:32]
     place = cache / key
     if place.exists():
@@ -151,7 +154,8 @@ def _cached(verilog: str, cache: Path, make: str, options: tuple[str, ...], keep
         except SystemExit as error:
             raise ToolError(f"cocotb cannot build with Verilator: {error}") from None
         except RuntimeError as error:
-            raise ToolError(f"Verilator, make or the C++ compiler failed: {error}\n{_end(log)}") from None
+            said = "\n".join(_end(log))
+            raise ToolError(f"Verilator, make or the C++ compiler failed: {error}\n{said}") from None
         done.mkdir()
         for file in build.glob(keep):
             shutil.move(file, done)

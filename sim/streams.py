@@ -4,8 +4,9 @@ A source pauses between payloads (idle insertion), a sink between transfers (bac
 says. Payloads are plain Python values by the block's own layout, see `pack`.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -61,7 +62,15 @@ Pace = Callable[[bool], bool]
 """Called once a cycle: whether this end of a stream is willing in the next. It is told if a payload is waiting
 for a sink, which only the reluctant look at."""
 
-IDLE = ("steady", "alternate", "random", "bursts", "rare")
+_TURNS: dict[str, Callable[[Random], Iterator[bool]]] = {
+    "steady": lambda rng: itertools.repeat(True),
+    "alternate": lambda rng: itertools.cycle((True, False)),
+    "random": lambda rng: (rng.random() < 0.5 for _ in itertools.count()),
+    "bursts": lambda rng: (turn for turn in itertools.cycle((True, False)) for _ in range(rng.randint(1, 12))),
+    "rare": lambda rng: (rng.random() < 0.1 for _ in itertools.count()),
+}
+
+IDLE = tuple(_TURNS)
 """Paces for sources."""
 
 STALLS = (*IDLE, "reluctant")
@@ -71,29 +80,11 @@ waits for `ready` never gets past it."""
 
 def pace(kind: str, seed: int) -> Pace:
     """One of IDLE or STALLS."""
-    rng = Random(seed)
-    match kind:
-        case "steady":
-            return lambda waiting: True
-        case "alternate":
-            turns = [True, False]
-            return lambda waiting: turns.reverse() or turns[0]
-        case "random":
-            return lambda waiting: rng.random() < 0.5
-        case "bursts":
-            run: list[bool] = []
-
-            def bursts(waiting: bool) -> bool:
-                if not run:
-                    run.extend([True] * rng.randint(1, 12) + [False] * rng.randint(1, 12))
-                return run.pop(0)
-
-            return bursts
-        case "rare":
-            return lambda waiting: rng.random() < 0.1
-        case "reluctant":
-            return lambda waiting: waiting and rng.random() < 0.5
-    raise ValueError(f"{kind}: no pace, known are {', '.join(STALLS)}")
+    if kind == "reluctant":
+        turns = _TURNS["random"](Random(seed))
+        return lambda waiting: waiting and next(turns)
+    turns = _TURNS[kind](Random(seed))
+    return lambda waiting: next(turns)
 
 
 # -- the two ends ------------------------------------------------------------------------------------------

@@ -74,9 +74,8 @@ async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[in
 
 def any_activations(plan: LayerPlan) -> Ints:
     """Some of them 0, often those of whole groups."""
-    values = np.array([random.choice((0, 1, plan.output_format.max, random.randint(0, 9))) for _ in range(plan.neurons)])
     limit = plan.output_format.max
-    values = np.minimum(values, limit)
+    values = np.array([random.choice((0, 1, limit, random.randint(0, limit))) for _ in range(plan.neurons)])
     for first in range(0, plan.neurons, plan.lanes):
         if random.random() < 0.3:
             values[first : first + plan.lanes] = 0

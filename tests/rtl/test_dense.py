@@ -11,6 +11,7 @@ import pytest
 from cocotb.triggers import RisingEdge
 from numpy.typing import NDArray
 
+from locallearn.quant import classifier
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenLayer, LayerTrace
 from locallearn.quant.plan import LayerPlan, NetworkPlan
@@ -34,7 +35,7 @@ PACES = (
     ("random", "bursts"),
     ("bursts", "reluctant"),
 )
-"""Of the input, and of what takes results and events."""
+"""Paces of the input, and of what takes results and events."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ class LayerBench:
         self._input = Source(dut, "i", event_layout(plan), paces[0])
         self.results = Sink(dut, "result", result_layout(network), paces[1])
         self._output = Sink(dut, "o", event_layout(self._next), paces[2]) if self._next else None
-        self._busy_cycles = 0
+        self._expected_results: list[Payload] = []
+        self._expected_output: list[Payload] = []
+        self._decay = self._begun = self._busy_cycles = 0
         self._last: LayerTrace | None = None
         self._last_error: NDArray[np.int64] | None = None
 
@@ -124,40 +127,62 @@ class LayerBench:
         largest = self.plan.input_format.max
         return random.choice((1, largest, random.randint(1, largest)))
 
-    async def work(self, samples: list[tuple[NDArray[np.int64], int | None]], decay: int) -> None:
-        """Send samples and labels at a rate, compare all answers, and wait until the layer is at rest."""
-        dut, plan = self._dut, self.plan
-        if plan.max_decay:
-            dut.decay.value = decay
-        dut.busy.value = 1
-        begun = cycle()
-        results: list[Payload] = []
-        output: list[Payload] = []
-        for x, label in samples:
-            self._last = trace = self._golden.step(x, label, decay)
-            if trace.error is not None:
-                self._last_error = trace.error
-            shown = random.randrange(plan.classes) if label is None else label
-            events = list(zip(trace.event_index.tolist(), trace.event_value.tolist(), strict=True))
-            self._input.send(_stream(events, shown, label is not None, plan, scramble=True))
-            results.append({"predicted": trace.predicted, "error": trace.error_size})
-            if self._next is not None:
-                active = [(i, y) for i, y in enumerate(trace.activations.tolist()) if y]
-                bias = (self._next.inputs, self._next.input_format.half)
-                output += _stream([*active, bias], shown, label is not None, plan)
-        await self.results.expect(results)
+    def send(self, x: NDArray[np.int64], label: int | None) -> None:
+        """Offer a sample, and let the golden model answer it."""
+        plan = self.plan
+        self._last = trace = self._golden.step(x, label, self._decay)
+        if trace.error is not None:
+            self._last_error = trace.error
+        shown = random.randrange(plan.classes) if label is None else label
+        events = list(zip(trace.event_index.tolist(), trace.event_value.tolist(), strict=True))
+        self._input.send(_stream(events, shown, label is not None, plan, scramble=True))
+        self._expected_results.append({"predicted": trace.predicted, "error": trace.error_size})
+        if self._next is not None:
+            active = [(i, y) for i, y in enumerate(trace.activations.tolist()) if y]
+            bias = (self._next.inputs, self._next.input_format.half)
+            self._expected_output += _stream([*active, bias], shown, label is not None, plan)
+
+    def begin(self, decay: int) -> None:
+        """Samples may be sent from now on, to be learned at this rate."""
+        self._decay = decay
+        if self.plan.max_decay:
+            self._dut.decay.value = decay
+        self._dut.busy.value = 1
+        self._begun = cycle()
+
+    async def finish(self) -> None:
+        """Compare all answers, and wait until the layer is at rest."""
+        dut = self._dut
+        await self.results.expect(self._expected_results)
         if self._output is not None:
-            await self._output.expect(output)
+            await self._output.expect(self._expected_output)
+        self._expected_results, self._expected_output = [], []
         while dut.working.value:
             await RisingEdge(dut.clk)
             assert cycle() - self.results.received[-1].cycle < 5000, f"cycle {cycle()}: expected rest, actual work"
         dut.busy.value = 0
-        self._busy_cycles += cycle() - begun
+        self._busy_cycles += cycle() - self._begun
         for _ in range(20):
             await RisingEdge(dut.clk)
         self.results.expect_nothing_more()
         if self._output is not None:
             self._output.expect_nothing_more()
+
+    async def work(self, samples: Iterable[tuple[NDArray[np.int64], int | None]], decay: int) -> None:
+        """Begin, send all of these, finish."""
+        self.begin(decay)
+        for x, label in samples:
+            self.send(x, label)
+        await self.finish()
+
+    def wrong_label(self, x: NDArray[np.int64]) -> int:
+        """Any label but the one that the layer would predict: there is an error to learn from."""
+        plan, golden = self.plan, self._golden
+        (index,) = x.nonzero()
+        index, value = np.append(index, plan.inputs), np.append(x[index], plan.input_format.half)
+        signs = classifier.signs(plan, plan.classifier_seed)
+        predicted = classifier.classify(classifier.scores(signs, golden.memory.forward(index, value)))
+        return (predicted + random.randrange(1, plan.classes)) % plan.classes
 
     async def compare(self) -> None:
         """Every weight, register and counter with the golden model's."""
@@ -221,6 +246,31 @@ async def learns_like_the_golden_model(dut: Any, idle: str, stall: str) -> None:
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
+async def learns_at_any_moment_of_the_next_sample(dut: Any) -> None:
+    """A sample with an error, and another one that arrives a little sooner or later before that error is known."""
+    case = parameters()
+    await start(dut)
+    layer = LayerBench(dut, case, "steady", "steady")
+    await layer.load()
+    x = np.full(layer.plan.inputs, layer.plan.input_format.max)
+    layer.begin(0)
+    layer.send(x, layer.wrong_label(x))
+    sent = cycle()
+    await layer.finish()
+    known = layer.results.received[0].cycle - sent
+    for gap in range(max(0, known - 25 - 2 * layer.plan.groups), known + 5):
+        layer.begin(0)
+        layer.send(x, layer.wrong_label(x))
+        for _ in range(gap):
+            await RisingEdge(dut.clk)
+        few = np.zeros_like(x)
+        few[: random.randrange(3)] = 1
+        layer.send(few, layer.wrong_label(few))
+        await layer.finish()
+    await layer.compare()
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def infers_in_the_stated_time(dut: Any) -> None:
     """A sample after another without a zero: rows are read in every cycle, unless the readout takes longer."""
     case = parameters()
@@ -236,8 +286,8 @@ async def infers_in_the_stated_time(dut: Any) -> None:
 
 
 def network(*layers: LayerSpec, inputs: int = 20, rate_shift: int = 3, **changes: Any) -> NetworkSpec:
-    training = TrainingSpec(rate_shift, decay=(0, 2))
-    return NetworkSpec("bench", **({"classes": 10, "input": InputSpec(inputs), "layers": layers, "training": training} | changes))
+    given = {"classes": 10, "input": InputSpec(inputs), "training": TrainingSpec(rate_shift, decay=(0, 2))}
+    return NetworkSpec("bench", layers=layers, **(given | changes))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def updated(plan: LayerPlan, operation: Operation) -> tuple[int, bool]:
 
 
 async def run(dut: Any, plan: LayerPlan, operations: list[Operation]) -> dict[bool, int]:
-    """Feed an operation a cycle and compare sums and new weights, which stay until the next; how often which clipped."""
+    """Feed an operation a cycle; compare sums, and new weights, which stay until the next. Counts the clipped."""
     await start(dut)
     clipped = {True: 0, False: 0}
     total, weight = 0, None

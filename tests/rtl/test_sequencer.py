@@ -48,7 +48,6 @@ class Surroundings:
         self._plan = plan
         self._arriving, self._leaving, self._learning = arriving, leaving, learning
         self.samples: deque[Sample] = deque()
-        self._free = random.randrange(2)
         self.start = 0
         self._tail = 0
         self.forwarded = 0
@@ -181,10 +180,10 @@ class Surroundings:
     def _arrive(self) -> None:
         events = random.choice((1, 2, self._plan.fan_in, random.randint(1, self._plan.fan_in)))
         used = sum(sample.events for sample in self.samples)
-        if len(self.samples) < SAMPLES_HELD and used + events < self._plan.event_depth:
-            if random.random() < self._arriving:
-                self.samples.append(Sample(self._tail, events))
-                self._tail = (self._tail + events) % self._plan.event_depth
+        fits = len(self.samples) < SAMPLES_HELD and used + events < self._plan.event_depth
+        if fits and random.random() < self._arriving:
+            self.samples.append(Sample(self._tail, events))
+            self._tail = (self._tail + events) % self._plan.event_depth
 
     def _judging(self) -> Iterator[None]:
         """The layer's verdicts on the oldest sample, one cycle after another."""
