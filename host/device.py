@@ -287,6 +287,8 @@ class ChipDevice(Device):
         self.clear_counters()
 
     def set_decay(self, shift: int) -> None:
+        if not 0 <= shift <= self.spec.max_decay:
+            raise ValueError(f"decay {shift}: must be between 0 and {self.spec.max_decay}")
         self.write(CHIP, Kind.DECAY, np.array([shift]))
 
     def read_layer_weights(self, layer: int) -> NDArray[np.int32]:

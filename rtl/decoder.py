@@ -48,7 +48,7 @@ class PacketDecoder(wiring.Component):
         header = Signal(8 * record_size(ACCESS))
         header_byte = Signal(range(record_size(ACCESS)))
         train = Signal()
-        # One event is held back so that `i.ready` depends on registers only.
+        # The event offered is held in a register; another byte is taken while it leaves.
         free = Signal()
         m.d.comb += [free.eq(~self.o.valid | self.o.ready), self.access.payload.eq(header)]
         with m.If(self.o.ready):
