@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ def _train(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     if args.seed is not None:
         spec = replace(spec, training=replace(spec.training, seed=args.seed))
     data = _load_data(args, spec)
-    out = args.out or Path("runs") / f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    run = Run.create(out)
+    run = Run.create(args.out) if args.out else Run.create_under(Path("runs"), spec.name)
     epochs = args.epochs or spec.training.epochs
     terminal.say(
         f"{spec.name}: {spec.input.size} inputs, layers of {', '.join(str(layer.neurons) for layer in spec.layers)}, "
@@ -60,11 +58,11 @@ def _train(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     )
     with connect(spec, args.device, terminal.stage) as device:
         report = train(device, data, run, epochs, args.limit, terminal)
-    report |= {"out": str(out), "data_source": args.data, "data_dir": args.data_dir and str(args.data_dir)}
+    report |= {"out": str(run.path), "data_source": args.data, "data_dir": args.data_dir and str(args.data_dir)}
     run.save_report(report)
-    terminal.say(f"weights, metrics and report in {out}")
+    terminal.say(f"weights, metrics and report in {run.path}")
     if report["interrupted"]:
-        return report, InterruptedRun(f"interrupted; everything learned until then is in {out}")
+        return report, InterruptedRun(f"interrupted; everything learned until then is in {run.path}")
     if report["weights_equal_golden"] is False:
         return report, Mismatch(f"weights differ from the golden model's: {report['first_difference']}")
     if report["weights_equal_golden"]:

@@ -8,6 +8,7 @@ report.json    the summary
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,21 @@ class Run:
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from None
         return Run(path)
+
+    @staticmethod
+    def create_under(parent: Path, name: str) -> "Run":
+        """A new folder NAME-DATE-TIME, numbered where several runs begin in the same second."""
+        stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        path, number = parent / stem, 1
+        while True:
+            try:
+                path.mkdir(parents=True)
+                return Run(path)
+            except FileExistsError:
+                number += 1
+                path = parent / f"{stem}-{number}"
+            except OSError as error:
+                raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
     @property
     def spec(self) -> NetworkSpec:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from math import floor
+from math import floor, log
 
 from locallearn.quant.plan import LayerPlan
 from locallearn.quant.spec import NetworkSpec
@@ -96,7 +96,10 @@ class NaiveLayer:
         self.lanes = layer.lanes
         self.inputs = spec.input.size if index == 0 else spec.layers[index - 1].neurons
         self.input_format = spec.input if index == 0 else spec.activation
-        self.rate_shift = spec.training.rate_shift if layer.rate_shift is None else layer.rate_shift
+        given = (layer.rate_shift, spec.training.rate_shift)
+        # 8 suits 784 inputs; three more for each four times as many.
+        own = 8 + max(0, round(3 * log(self.inputs / 784, 4)))
+        self.rate_shift = next((shift for shift in given if shift is not None), own)
         self.temperature = temperature(spec, index)
         self.weights: list[list[int]] = plan.initial_weights().tolist()
         signs = BitSerialLfsr(plan.classifier_seed)

@@ -43,6 +43,12 @@ def test_never_overwrites_another_run(tmp_path: Path) -> None:
         Run.create(tmp_path)
 
 
+def test_runs_of_the_same_second(tmp_path: Path) -> None:
+    paths = [Run.create_under(tmp_path / "runs", "digits").path for _ in range(20)]
+    assert len(set(paths)) == 20
+    assert all(path.name.startswith("digits-2") and path.is_dir() for path in paths)
+
+
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"file/run: cannot be written: Not a directory"):
@@ -90,3 +96,9 @@ def test_failed_write_keeps_the_file_before(tmp_path: Path, monkeypatch: pytest.
         run.save_weights(weights())
     assert (tmp_path / "weights.npz").read_bytes() == whole
     assert not list(tmp_path.glob(".*"))
+
+
+def test_no_folder_for_runs(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(RunError, match=r"runs/digits-.*: cannot be written: Not a directory"):
+        Run.create_under(tmp_path / "runs", "digits")

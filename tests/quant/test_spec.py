@@ -274,6 +274,14 @@ def test_own_numbers_come_first() -> None:
     assert [str(spec.input_format(layer)) for layer in (0, 1)] == ["u8.8", "u8.4"]
 
 
+@pytest.mark.parametrize(("inputs", "shift"), [(1, 8), (784, 8), (1024, 9), (3072, 11), (27_648, 16), (65_536, 18)])
+def test_default_rate_shift(inputs: int, shift: int) -> None:
+    spec = NetworkSpec("", 2, InputSpec(inputs), (LayerSpec(4), LayerSpec(4, rate_shift=5)))
+    assert [spec.rate_shift(layer) for layer in (0, 1)] == [shift, 5]
+    common = replace(spec, training=TrainingSpec(rate_shift=7))
+    assert [common.rate_shift(layer) for layer in (0, 1)] == [7, 5]
+
+
 @pytest.mark.parametrize("fraction", range(1, 9))
 def test_default_score_shift(fraction: int) -> None:
     """Half the spread of N activations, 2^fraction sqrt(N) / 2, is 12 / ln 2 units, to the nearest power of two.
