@@ -21,6 +21,7 @@ from locallearn.host.terminal import Terminal, accuracies
 from locallearn.host.train import train
 from locallearn.host.verify import verify
 from locallearn.quant.errors import DataError, DeviceError, InterruptedRun, LocalLearnError, Mismatch, RunError
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec, load_spec, preset_names
 
 __all__ = ["main"]
@@ -129,8 +130,18 @@ def _generate(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         args.output.write_text(text)
     except OSError as error:
         raise RunError(f"{args.output}: cannot be written: {error.strerror}") from None
-    terminal.say(f"{args.output}: module top, fingerprint {spec.fingerprint:08x}")
-    return {"file": str(args.output), "fingerprint": f"{spec.fingerprint:08x}"}, None
+    plan = NetworkPlan(spec)
+    terminal.say(
+        f"{args.output}: module top, fingerprint {spec.fingerprint:08x}; {plan.weight_bits} bits of weights, "
+        f"{plan.event_bits} of events; {plan.dense_cycles} cycles for a forward pass without a single zero"
+    )
+    return {
+        "file": str(args.output),
+        "fingerprint": f"{spec.fingerprint:08x}",
+        "weight_memory[bits]": plan.weight_bits,
+        "event_memory[bits]": plan.event_bits,
+        "dense_cycles": plan.dense_cycles,
+    }, None
 
 
 def _data_fetch(args: argparse.Namespace, terminal: Terminal) -> Outcome:

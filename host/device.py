@@ -220,8 +220,10 @@ class ChipDevice(Device):
         return elements.view("<i8").reshape(rows, region.lanes).astype(np.int64)
 
     def write(self, layer: int, kind: Kind, elements: NDArray[np.int64], row: int = 0) -> None:
-        """The inverse of `read`."""
+        """The inverse of `read`, for regions that can be written."""
         region = self._regions[layer, kind]
+        if not region.writable:
+            raise ValueError(f"{kind.name} can only be read")
         elements = np.ascontiguousarray(elements, "<i8").reshape(-1, region.lanes)
         raw = elements.view(np.uint8).reshape(*elements.shape, 8)[..., : region.size]
         header = pack(ACCESS, layer=layer, kind=kind, row=row, rows=len(elements))

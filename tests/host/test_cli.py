@@ -79,7 +79,11 @@ def test_verify(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_generate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for name, start in (("chip.v", "module top("), ("chip.il", "module \\top")):
-        assert succeed(capsys, "generate", "-o", tmp_path / name)["file"] == str(tmp_path / name)
+        summary = succeed(capsys, "generate", "-o", tmp_path / name)
+        assert summary["file"] == str(tmp_path / name)
+        # (64 + 1 inputs, 128 + 1) x 128 neurons x 12 bits; 65 or 129 events in 8 groups.
+        assert summary["weight_memory[bits]"] == (65 + 129) * 128 * 12
+        assert summary["dense_cycles"] == 129 * 8
         assert start in (tmp_path / name).read_text()
 
 

@@ -87,3 +87,8 @@ def test_another_seed_needs_no_other_chip(url: str) -> None:
     other = replace(SPEC, training=replace(SPEC.training, seed=99))
     with ChipDevice(other, Link(url)) as device:
         assert verify(device, *samples(8))["equal"]
+
+
+def test_regions_that_can_only_be_read(url: str) -> None:
+    with ChipDevice(SPEC, Link(url)) as device, pytest.raises(ValueError, match="SCORES can only be read"):
+        device.write(0, Kind.SCORES, np.zeros(5, np.int64))
