@@ -73,8 +73,10 @@ def _train(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 def _eval(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     run = Run(args.folder)
-    spec, report, weights = run.spec, run.report, run.weights()
+    spec, weights = run.spec, run.weights()
     if args.data is None:
+        # Only a run that came to its end says what it was trained on.
+        report = run.report
         args.data = report.get("data_source")
         if args.data_dir is None and report.get("data_dir") is not None:
             args.data_dir = Path(report["data_dir"])
