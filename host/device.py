@@ -43,7 +43,7 @@ class Results:
     def accuracy(self, labels: NDArray[np.int64]) -> list[float]:
         """Per cent of the samples that each layer gets right."""
         correct = self.predicted == labels[: len(self), None]
-        return [float(100 * share) for share in correct.mean(axis=0)]
+        return [round(float(100 * share), 4) for share in correct.mean(axis=0)]
 
 
 @dataclass(frozen=True)
