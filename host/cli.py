@@ -58,9 +58,8 @@ def _train(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         f"{len(data.test_x)} held out ({data.held_out})"
     )
     with connect(spec, args.device, terminal.stage) as device:
-        report = train(device, data, run, epochs, args.limit, terminal)
-    report |= {"out": str(run.path), "data_source": args.data, "data_dir": args.data_dir and str(args.data_dir)}
-    run.save_report(report)
+        origin = {"data_source": args.data, "data_dir": args.data_dir and str(args.data_dir)}
+        report = train(device, data, run, epochs, args.limit, terminal, origin)
     terminal.say(f"weights, metrics and report in {run.path}")
     if report["interrupted"]:
         return report, InterruptedRun(f"interrupted; everything learned until then is in {run.path}")

@@ -14,9 +14,6 @@ from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["Follower"]
 
-_CHUNK = 1024
-"""Samples that are handed over at a time."""
-
 _golden: GoldenNetwork
 _x: NDArray[np.uint8]
 _y: NDArray[np.int64]
@@ -50,8 +47,7 @@ class Follower:
 
     def learn(self, order: NDArray[np.int64], decay: int) -> None:
         """Learn from the training samples `order`, in that order, behind all that was asked for before."""
-        for start in range(0, len(order), _CHUNK):
-            self._work.append(self._pool.submit(_learn, order[start : start + _CHUNK], decay))
+        self._work.append(self._pool.submit(_learn, order, decay))
 
     def weights(self) -> Sequence[NDArray[np.int32]]:
         """When all of that is learned."""

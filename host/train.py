@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -59,11 +59,20 @@ class _Stop:
                 signal.signal(number, handler)
 
 
-def train(device: Device, data: Dataset, run: Run, epochs: int, limit: int | None, display: Display) -> dict[str, Any]:
+def train(
+    device: Device,
+    data: Dataset,
+    run: Run,
+    epochs: int,
+    limit: int | None,
+    display: Display,
+    origin: Mapping[str, str | None],
+) -> dict[str, Any]:
     """Train from the spec's initial weights; every epoch's order and decay come from the spec alone.
 
     epochs  passes over the training set
     limit   samples an epoch, chosen anew each time; None takes all
+    origin  where `data` was loaded from: data_source and data_dir, for the report
 
     Returns the report, which is also in `run` together with metrics and weights. Its speeds and counters are those
     of the last epoch's training. Ctrl-C or SIGTERM end the run after the samples under way: the report then says
@@ -112,7 +121,7 @@ def train(device: Device, data: Dataset, run: Run, epochs: int, limit: int | Non
         if follower is not None:
             report["first_difference"] = _first_difference(follower.weights(), weights)
             report["weights_equal_golden"] = report["first_difference"] is None
-    report["versions"] = versions()
+    report |= {"versions": versions(), "out": str(run.path), **origin}
     run.save_report(report)
     return report
 

@@ -42,7 +42,8 @@ MAX_RUN = 256
 
 def result_fields(plan: NetworkPlan) -> dict[str, int]:
     """Fields and widths of one layer's result: the predicted class, and 1 - p(label) (0 without a label)."""
-    return {"predicted": (plan.classes - 1).bit_length(), "error": plan.spec.error_fraction + 1}
+    layer = plan.layers[0]
+    return {"predicted": layer.class_bits, "error": layer.error_bits + 1}
 
 
 def record_size(fields: Mapping[str, int]) -> int:

@@ -58,6 +58,11 @@ class LayerPlan:
         return self.spec.classes
 
     @property
+    def class_bits(self) -> int:
+        """Width of a class's number."""
+        return (self.classes - 1).bit_length()
+
+    @property
     def input_format(self) -> QFormat:
         return self.spec.input_format(self.index)
 
@@ -95,6 +100,15 @@ class LayerPlan:
         return (self.fan_in - 1).bit_length()
 
     @property
+    def event_bits(self) -> int:
+        """Width of a word of the event buffer, index above value."""
+        return self.event_index_bits + self.input_format.bits
+
+    @property
+    def event_address_bits(self) -> int:
+        return (self.event_depth - 1).bit_length()
+
+    @property
     def accumulator_bits(self) -> int:
         """Signed; the worst sum fits, so accumulators never saturate."""
         worst = -self.weight_format.min * (self.inputs * self.input_format.max + self.input_format.half)
@@ -116,7 +130,7 @@ class LayerPlan:
     @property
     def normaliser_bits(self) -> int:
         """Largest shift beyond 8 that stands in for the division by the softmax's sum: ceil(log2(classes))."""
-        return (self.classes - 1).bit_length()
+        return self.class_bits
 
     @property
     def error_bits(self) -> int:
@@ -220,7 +234,7 @@ class NetworkPlan:
     @property
     def event_bits(self) -> int:
         """Memory for all event buffers, in bits."""
-        return sum(p.event_depth * (p.event_index_bits + p.input_format.bits) for p in self.layers)
+        return sum(p.event_depth * p.event_bits for p in self.layers)
 
     @property
     def dense_cycles(self) -> int:

@@ -107,7 +107,7 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
             (p.index, Kind.NOISE_STATE): Region(1, 1, 64, writable=True),
             (p.index, Kind.SCORES): Region(p.classes, 1, p.score_bits),
             (p.index, Kind.ERRORS): Region(p.classes, 1, p.error_width, signed=True),
-            (p.index, Kind.EVENTS): Region(p.event_depth, 1, p.event_index_bits + p.input_format.bits),
-            (p.index, Kind.EVENT_SPAN): Region(2, 1, (p.event_depth - 1).bit_length()),
+            (p.index, Kind.EVENTS): Region(p.event_depth, 1, p.event_bits),
+            (p.index, Kind.EVENT_SPAN): Region(2, 1, p.event_address_bits),
         }
     return table

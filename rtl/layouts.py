@@ -25,7 +25,7 @@ def event_layout(plan: LayerPlan) -> data.StructLayout:
             "index": unsigned(plan.event_index_bits),
             "value": unsigned(plan.input_format.bits),
             "last": 1,
-            "label": unsigned((plan.classes - 1).bit_length()),
+            "label": unsigned(plan.class_bits),
             "learn": 1,
         }
     )
@@ -35,8 +35,8 @@ def sample_layout(plan: LayerPlan) -> data.StructLayout:
     """One sample in the event buffer: the address after its last event, and its label."""
     return data.StructLayout(
         {
-            "end": unsigned((plan.event_depth - 1).bit_length()),
-            "label": unsigned((plan.classes - 1).bit_length()),
+            "end": unsigned(plan.event_address_bits),
+            "label": unsigned(plan.class_bits),
             "learn": 1,
         }
     )

