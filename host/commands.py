@@ -1,0 +1,161 @@
+"""The commands, from their arguments to what they print and return."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from locallearn.host import datasets
+from locallearn.host.connect import connect
+from locallearn.host.datasets import Dataset
+from locallearn.host.device import ChipDevice
+from locallearn.host.run import Run
+from locallearn.host.terminal import Terminal, accuracies
+from locallearn.host.train import train
+from locallearn.host.verify import verify
+from locallearn.quant.errors import DataError, DeviceError, InterruptedRun, LocalLearnError, Mismatch, RunError
+from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.spec import NetworkSpec, load_spec
+
+__all__ = [
+    "Outcome",
+    "data_fetch_command",
+    "data_list_command",
+    "eval_command",
+    "generate_command",
+    "train_command",
+    "verify_command",
+]
+
+Outcome = tuple[dict[str, Any], LocalLearnError | None]
+"""A command's summary, and what makes it a failure all the same."""
+
+_DEFAULT_DATA = {64: "digits", 784: "mnist"}
+"""What a network of so many inputs trains on where no data set is named."""
+
+
+def _load_data(args: argparse.Namespace, spec: NetworkSpec) -> Dataset:
+    source = args.data or _DEFAULT_DATA.get(spec.input.size)
+    if source is None:
+        raise DataError(f"no data set has {spec.input.size} inputs by default: name one with --data")
+    args.data = source
+    data = datasets.load(source, args.data_dir)
+    datasets.check(data, spec.input.size, spec.classes)
+    return data
+
+
+def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    spec = load_spec(args.spec)
+    if args.seed is not None:
+        spec = replace(spec, training=replace(spec.training, seed=args.seed))
+    data = _load_data(args, spec)
+    run = Run.create(args.out) if args.out else Run.create_under(Path("runs"), spec.name)
+    epochs = args.epochs or spec.training.epochs
+    terminal.say(
+        f"{spec.name}: {spec.input.size} inputs, layers of {', '.join(str(layer.neurons) for layer in spec.layers)}, "
+        f"{spec.classes} classes; {len(data.train_x)} training samples of {data.name}, "
+        f"{len(data.test_x)} held out ({data.held_out})"
+    )
+    with connect(spec, args.device, terminal.stage) as device:
+        origin = {"data_source": args.data, "data_dir": args.data_dir and str(args.data_dir)}
+        report = train(device, data, run, epochs, args.limit, terminal, origin)
+    terminal.say(f"weights, metrics and report in {run.path}")
+    if report["interrupted"]:
+        return report, InterruptedRun(f"interrupted; everything learned until then is in {run.path}")
+    if report["weights_equal_golden"] is False:
+        return report, Mismatch(f"weights differ from the golden model's: {report['first_difference']}")
+    if report["weights_equal_golden"]:
+        terminal.say("all weights read back from the chip are equal to the golden model's")
+    return report, None
+
+
+def eval_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    run = Run(args.folder)
+    spec, weights = run.spec, run.weights()
+    if args.data is None:
+        # Only a run that came to its end says what it was trained on.
+        report = run.report
+        args.data = report.get("data_source")
+        if args.data_dir is None and report.get("data_dir") is not None:
+            args.data_dir = Path(report["data_dir"])
+    data = _load_data(args, spec)
+    with connect(spec, args.device, terminal.stage) as device:
+        device.reset()
+        device.write_weights(weights)
+        results = device.stream(data.test_x, None, terminal.task("test", len(data.test_x)))
+        name = device.name
+    accuracy = results.accuracy(data.test_y)
+    terminal.say(f"{len(results)} samples of {data.name}   {accuracies(accuracy)}")
+    return {"device": name, "data": data.name, "samples": len(results), "test_accuracy[%]": accuracy}, None
+
+
+def verify_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    spec = load_spec(args.spec)
+    if args.device == "model":
+        raise DeviceError("verify compares a chip with the golden model: --device is sim or the address of a chip")
+    if args.data is None:
+        pixels, labels = _made_samples(spec, args.samples)
+    else:
+        data = _load_data(args, spec)
+        pixels, labels = data.train_x[: args.samples], data.train_y[: args.samples]
+    with connect(spec, args.device, terminal.stage) as device:
+        assert isinstance(device, ChipDevice)
+        summary = {"device": device.name} | verify(device, pixels, labels, terminal.task("verify", len(pixels)))
+    if not summary["equal"]:
+        return summary, Mismatch(f"chip and golden model differ: {summary['first_difference']}")
+    terminal.say(
+        f"{spec.name}: chip and golden model are equal after each of {summary['samples']} samples: "
+        "events, scores, errors, weights, noise, counters"
+    )
+    return summary, None
+
+
+def _made_samples(spec: NetworkSpec, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Random samples of every density, from an empty image to one without a single zero."""
+    rng = np.random.default_rng(spec.training.seed)
+    pixels = rng.integers(1, 256, (count, spec.input.size))
+    density = rng.random((count, 1)).round(1)
+    kept = rng.random(pixels.shape) < density
+    return (pixels * kept).astype(np.uint8), rng.integers(0, spec.classes, count)
+
+
+def generate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.rtl.chip import Chip
+    from locallearn.sim.export import to_rtlil, to_verilog
+
+    spec = load_spec(args.spec)
+    terminal.stage("writing RTL")
+    text = (to_verilog if args.output.suffix == ".v" else to_rtlil)(Chip(spec))
+    try:
+        args.output.write_text(text)
+    except OSError as error:
+        raise RunError(f"{args.output}: cannot be written: {error.strerror}") from None
+    plan = NetworkPlan(spec)
+    terminal.say(
+        f"{args.output}: module top, fingerprint {spec.fingerprint:08x}; {plan.weight_bits} bits of weights, "
+        f"{plan.event_bits} of events; {plan.dense_cycles} cycles for a forward pass without a single zero"
+    )
+    return {
+        "file": str(args.output),
+        "fingerprint": f"{spec.fingerprint:08x}",
+        "weight_memory[bits]": plan.weight_bits,
+        "event_memory[bits]": plan.event_bits,
+        "dense_cycles": plan.dense_cycles,
+    }, None
+
+
+def data_fetch_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.host.fetch import fetch
+
+    folder = fetch(args.name, args.data_dir, args.mirror)
+    terminal.say(f"{args.name} is in {folder}")
+    return {"name": args.name, "folder": str(folder)}, None
+
+
+def data_list_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    for name, description in datasets.NAMES.items():
+        terminal.say(f"{name:14} {description}")
+    return dict(datasets.NAMES), None
