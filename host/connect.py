@@ -1,13 +1,25 @@
-"""From the word on the command line to a device: `sim`, `model`, or the address of a chip."""
+"""From the word on the command line to a device: `sim`, `model`, `numpy`, or the address of a chip."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from locallearn.host.device import ChipDevice, Device, ModelDevice
 from locallearn.host.link import Link
+from locallearn.quant.network import GoldenNetwork, Model
 from locallearn.quant.spec import NetworkSpec
 
-__all__ = ["connect"]
+__all__ = ["connect", "fastest_model"]
+
+
+def fastest_model() -> Callable[[NetworkSpec], Model]:
+    """The compiled model where numba is installed, else the NumPy one: the same integers, many times slower."""
+    try:
+        from locallearn.quant.fast import FastNetwork
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        return GoldenNetwork
+    return FastNetwork
 
 
 @contextmanager
@@ -15,12 +27,15 @@ def connect(spec: NetworkSpec, target: str, progress: Callable[[str], None] = la
     """A device for `spec`, closed again at the end.
 
     target    `sim`: the RTL, compiled by Verilator (cached) and started as a process of its own;
-              `model`: the golden model; anything else: a serial port or socket://host:port with a chip behind it
+              `model`: the golden model, compiled where numba is installed; `numpy`: as its definition in NumPy;
+              anything else: a serial port or socket://host:port with a chip behind it
     progress  hears the stages of a build
 
     Raises DeviceError where the chip cannot be reached or is another one, ToolError where it cannot be built.
     """
     if target == "model":
+        yield ModelDevice(spec, fastest_model())
+    elif target == "numpy":
         yield ModelDevice(spec)
     elif target == "sim":
         # Only a simulation needs Amaranth and the tools around it.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from locallearn.host.link import Link
 from locallearn.quant.errors import DeviceError
-from locallearn.quant.network import GoldenNetwork, LayerCounters, quantise_pixels
+from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, quantise_pixels
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
@@ -21,6 +21,9 @@ __all__ = ["ChipDevice", "Counters", "Device", "ModelDevice", "Results"]
 
 _BATCH = 64
 """Samples encoded and sent at a time."""
+
+_MODEL_BATCH = 256
+"""Samples that a model takes at a time: enough that calls cost nothing, few enough to show progress and stop soon."""
 
 _WINDOW = 8 * _BATCH
 """Samples sent ahead of their results: enough that the chip never waits, little enough to stop soon."""
@@ -128,14 +131,13 @@ class Device(ABC):
 
 
 class ModelDevice(Device):
-    """The golden model."""
+    """A model in software: `model(spec)` makes it, called `name`."""
 
-    name = "model"
-
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, model: Callable[[NetworkSpec], Model] = GoldenNetwork) -> None:
         super().__init__(spec)
-        self.golden = GoldenNetwork(spec)
-        self._samples = 0
+        self.name = "numpy" if model is GoldenNetwork else "model"
+        self._make = model
+        self.reset()
 
     def stream(
         self,
@@ -144,43 +146,41 @@ class ModelDevice(Device):
         progress: Callable[[int], None] = lambda done: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Results:
-        predicted, error = [], []
-        for number, x in enumerate(quantise_pixels(self.spec, pixels)):
-            if number % _BATCH == 0:
-                progress(number)
-                if stop():
-                    break
-            traces = self.golden.step(x, None if labels is None else int(labels[number]))
-            predicted.append([trace.predicted for trace in traces])
-            error.append([trace.error_size for trace in traces])
-        progress(len(predicted))
-        self._samples += len(predicted)
-        shape = (-1, len(self.plan.layers))
-        return Results(np.array(predicted, np.int64).reshape(shape), np.array(error, np.int64).reshape(shape))
+        shape = (0, len(self.plan.layers))
+        predicted, error = [np.zeros(shape, np.int64)], [np.zeros(shape, np.int64)]
+        done = 0
+        while done < len(pixels) and not stop():
+            part = slice(done, done + _MODEL_BATCH)
+            trace = self.model.run(quantise_pixels(self.spec, pixels[part]), None if labels is None else labels[part])
+            predicted.append(trace.predicted)
+            error.append(trace.error_size)
+            done += len(trace.predicted)
+            progress(done)
+        self._samples += done
+        return Results(np.concatenate(predicted), np.concatenate(error))
 
     def reset(self) -> None:
-        self.golden = GoldenNetwork(self.spec)
+        self.model = self._make(self.spec)
         self._samples = 0
 
     def set_decay(self, shift: int) -> None:
-        self.golden.decay = shift
+        self.model.decay = shift
 
     def read_weights(self) -> list[NDArray[np.int32]]:
-        return self.golden.weights
+        return self.model.weights
 
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
-        self.golden.weights = weights
+        self.model.weights = weights
 
     def counters(self) -> Counters:
-        return Counters(self._samples, [layer.counters for layer in self.golden.layers])
+        return Counters(self._samples, self.model.counters)
 
     def close(self) -> None:
         """Nothing is held."""
 
     def clear_counters(self) -> None:
         self._samples = 0
-        for layer in self.golden.layers:
-            layer.counters = LayerCounters()
+        self.model.clear_counters()
 
 
 class ChipDevice(Device):

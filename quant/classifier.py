@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from locallearn.quant.lfsr import bit_stream
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
 
-__all__ = ["back_project", "classify", "error", "scores", "signs"]
+__all__ = ["TABLE", "back_project", "classify", "error", "scores", "signs"]
 
 Ints = NDArray[np.int64]
 
-_TABLE = np.array([*ERROR_TABLE, 0], np.int64)
+TABLE = np.array([*ERROR_TABLE, 0], np.int64)
 
 
 def signs(plan: LayerPlan, seed: int) -> NDArray[np.int64]:
@@ -45,7 +45,7 @@ def error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
     layer the same way, sample after sample.
     """
     distance = np.minimum((scores.max() - scores) >> plan.score_shift, len(ERROR_TABLE))
-    weight = _TABLE[distance]
+    weight = TABLE[distance]
     normaliser = int(weight.sum() - 1).bit_length()
     result: Ints = (weight << plan.error_bits) >> normaliser
     result[label] = 0

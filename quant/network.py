@@ -1,7 +1,8 @@
 """The golden model: the definition of what the chip computes, sample by sample, in integers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,15 @@ from locallearn.quant.lfsr import LeapingLfsr
 from locallearn.quant.plan import NOISE_LEAP, LayerPlan, NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
-__all__ = ["GoldenLayer", "GoldenNetwork", "LayerCounters", "LayerTrace", "quantise_pixels"]
+__all__ = [
+    "BatchTrace",
+    "GoldenLayer",
+    "GoldenNetwork",
+    "LayerCounters",
+    "LayerTrace",
+    "Model",
+    "quantise_pixels",
+]
 
 Ints = NDArray[np.int64]
 
@@ -35,10 +44,6 @@ class LayerCounters:
     learned: int = 0
     skipped: int = 0
     saturated: int = 0
-
-    def clear(self) -> None:
-        for counter in fields(self):
-            setattr(self, counter.name, 0)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,73 @@ class LayerTrace:
     def error_size(self) -> int:
         """The error at the label, 1 - p(label) in units of 2^-error_bits; 0 without a label."""
         return 0 if self.error is None else -int(self.error.min())
+
+
+@dataclass(frozen=True)
+class BatchTrace:
+    """What a network made of n samples.
+
+    activations  of every layer, shape (n, neurons)
+    predicted    (n, layers)
+    error_size   (n, layers), see `LayerTrace`
+    """
+
+    activations: list[NDArray[np.uint8]]
+    predicted: Ints
+    error_size: Ints
+
+
+class Model(ABC):
+    """A network in software that does what the chip does, bit for bit.
+
+    `decay` is added to the learning rate's shift from the next sample on.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        self.spec = spec
+        self.plan = NetworkPlan(spec)
+        self.decay = 0
+
+    @abstractmethod
+    def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
+        """Samples (n, inputs) of input-format integers in order, learning from each if labelled (n,).
+
+        Raises ValueError where samples, labels or `decay` do not fit the network.
+        """
+
+    @property
+    @abstractmethod
+    def weights(self) -> list[NDArray[np.int32]]:
+        """Of every layer, shape (neurons, fan_in), biases last; copies."""
+
+    @weights.setter
+    @abstractmethod
+    def weights(self, weights: Sequence[NDArray[np.int32]]) -> None: ...
+
+    @property
+    @abstractmethod
+    def noise_states(self) -> list[int]:
+        """Of every layer's noise register."""
+
+    @property
+    @abstractmethod
+    def counters(self) -> list[LayerCounters]:
+        """Of every layer, since they were last cleared."""
+
+    @abstractmethod
+    def clear_counters(self) -> None: ...
+
+    def _check(self, x: NDArray[np.uint8], labels: Ints | None) -> None:
+        if x.shape[1:] != (self.spec.input.size,) or x.max(initial=0) > self.spec.input.format.max:
+            raise ValueError(f"a sample is {self.spec.input.size} numbers of {self.spec.input.bits} bits")
+        if labels is not None:
+            if labels.shape != x.shape[:1]:
+                raise ValueError(f"{len(x)} samples, but labels of shape {labels.shape}: one a sample is needed")
+            wrong = labels[(labels < 0) | (labels >= self.spec.classes)]
+            if wrong.size:
+                raise ValueError(f"label {wrong[0]}: must be between 0 and {self.spec.classes - 1}")
+        if not 0 <= self.decay <= self.spec.max_decay:
+            raise ValueError(f"decay {self.decay}: must be between 0 and {self.spec.max_decay}")
 
 
 class GoldenLayer:
@@ -100,26 +172,19 @@ class GoldenLayer:
         return LayerTrace(index, value, activations, scores, classifier.classify(scores), error)
 
 
-class GoldenNetwork:
+class GoldenNetwork(Model):
     """All layers, each learning from every sample at once: nothing waits for an error from above."""
 
     def __init__(self, spec: NetworkSpec) -> None:
-        self.spec = spec
-        self.plan = NetworkPlan(spec)
+        super().__init__(spec)
         self.layers = [GoldenLayer(plan) for plan in self.plan.layers]
-        self.decay = 0
 
     def step(self, x: NDArray[np.uint8], label: int | None = None) -> list[LayerTrace]:
         """One sample, shape (inputs,) of input-format integers, through all layers; learns if labelled.
 
         Raises ValueError where sample, label or `decay` do not fit the network.
         """
-        if x.shape != (self.spec.input.size,) or x.max() > self.spec.input.format.max:
-            raise ValueError(f"a sample is {self.spec.input.size} numbers of {self.spec.input.bits} bits")
-        if label is not None and not 0 <= label < self.spec.classes:
-            raise ValueError(f"label {label}: must be between 0 and {self.spec.classes - 1}")
-        if not 0 <= self.decay <= self.spec.max_decay:
-            raise ValueError(f"decay {self.decay}: must be between 0 and {self.spec.max_decay}")
+        self._check(x[np.newaxis], None if label is None else np.array([label]))
         traces = []
         activations = x.astype(np.int64)
         for layer in self.layers:
@@ -127,15 +192,39 @@ class GoldenNetwork:
             activations = traces[-1].activations
         return traces
 
+    def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
+        self._check(x, labels)
+        traces = [self.step(sample, None if labels is None else int(labels[k])) for k, sample in enumerate(x)]
+        shape = (len(x), len(self.layers))
+        return BatchTrace(
+            [
+                np.array([trace[plan.index].activations for trace in traces], np.uint8).reshape(len(x), plan.neurons)
+                for plan in self.plan.layers
+            ],
+            np.array([[layer.predicted for layer in trace] for trace in traces], np.int64).reshape(shape),
+            np.array([[layer.error_size for layer in trace] for trace in traces], np.int64).reshape(shape),
+        )
+
     @property
     def weights(self) -> list[NDArray[np.int32]]:
-        """Of every layer, shape (neurons, fan_in), biases last."""
         return [layer.memory.weights for layer in self.layers]
 
     @weights.setter
     def weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         for layer, values in zip(self.layers, weights, strict=True):
             layer.memory.weights = values
+
+    @property
+    def noise_states(self) -> list[int]:
+        return [layer.noise.state for layer in self.layers]
+
+    @property
+    def counters(self) -> list[LayerCounters]:
+        return [layer.counters for layer in self.layers]
+
+    def clear_counters(self) -> None:
+        for layer in self.layers:
+            layer.counters = LayerCounters()
 
 
 def quantise_pixels(spec: NetworkSpec, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

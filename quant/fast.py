@@ -1,0 +1,382 @@
+"""The golden model compiled by numba: the same integers as `network.GoldenNetwork`, many times faster.
+
+`dense.py`, `classifier.py` and `network.py` define the arithmetic; this file repeats it as loops over plain arrays,
+and tests hold the two equal. No layer waits for one above, so a batch passes layer by layer and one layer's weights
+stay in the processor's cache. Compiled code is kept on disk between runs.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import int32, njit
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from locallearn.quant import classifier
+from locallearn.quant.lfsr import STATE_BITS, TAPS, LeapingLfsr
+from locallearn.quant.network import BatchTrace, LayerCounters, Model
+from locallearn.quant.plan import NOISE_LEAP, LayerPlan, lane_rotation
+from locallearn.quant.spec import NetworkSpec
+
+__all__ = ["FastNetwork"]
+
+Ints = NDArray[np.int64]
+
+_VECTOR = 32
+"""Neurons are padded to a multiple of this, so that vector loops leave no rest."""
+
+_COUNTERS = ("events", "words_read", "words_written", "learned", "skipped", "saturated")
+_EVENTS, _WORDS_READ, _WORDS_WRITTEN, _LEARNED, _SKIPPED, _SATURATED = range(len(_COUNTERS))
+
+
+class _Numbers(NamedTuple):
+    """A layer's plan as compiled code takes it."""
+
+    inputs: int
+    neurons: int
+    lanes: int
+    groups: int
+    bias: int
+    requantise_shift: int
+    activation_max: int
+    score_shift: int
+    error_bits: int
+    update_shift: int
+    noise_bits: int
+    weight_min: int
+    weight_max: int
+
+
+class _State(NamedTuple):
+    """What a layer keeps. Its lanes side by side, group after group, make `padded` columns."""
+
+    memory: NDArray[np.int16]  # (fan_in, padded) weights
+    masks: NDArray[np.int32]  # (classes, padded) the classifier's M' as all ones and all zeros
+    words: NDArray[np.uint64]  # (groups * fan_in + 64,) noise, the next 64 words in front
+    counters: NDArray[np.int64]  # as _COUNTERS
+
+
+class _Scratch(NamedTuple):
+    """What a sample needs. Sums have 32 bits where they are exact."""
+
+    inputs: NDArray[np.int64]  # (fan_in,) a sample's events: which input
+    values: NDArray[np.int32]  # (fan_in,) and its value
+    sums: NDArray[Any]  # (padded,)
+    activations: NDArray[np.int32]  # (padded,)
+    scores: NDArray[np.int32]  # (classes,)
+    error: NDArray[np.int32]  # (classes,)
+    gradient: NDArray[np.int32]  # (padded,) back-projected errors
+    rotation: NDArray[np.uint64]  # (lanes,) of a lane's noise; constant
+    noise: NDArray[np.int32]  # (padded,) what an event's noise adds, lane by lane
+    clipped: NDArray[np.int32]  # (padded,) weights that the sample's update clipped
+    first: NDArray[np.int64]  # (groups,) where the group's noise begins
+
+
+_compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+
+def _type_shift(context: Any, value: Any, amount: Any) -> Any:
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ashr(*arguments)
+
+    return int32(int32, int32), build
+
+
+_shift_right: Any = intrinsic(_type_shift)
+"""A 32-bit arithmetic shift: numba's own widens to 64 bits, and vectors then hold half as many."""
+
+
+@_compiled
+def _list_events(x, numbers, scratch):  # type: ignore[no-untyped-def]
+    """Non-zero inputs in order, the bias last; returns how many."""
+    inputs, values = scratch.inputs, scratch.values
+    count = 0
+    for i in range(numbers.inputs):
+        # Written always, kept if not 0: a branch would be mispredicted at every edge of an image.
+        inputs[count] = i
+        values[count] = x[i]
+        count += x[i] != 0
+    inputs[count] = numbers.inputs
+    values[count] = numbers.bias
+    return count + 1
+
+
+@_compiled
+def _forward(memory, count, numbers, scratch):  # type: ignore[no-untyped-def]
+    """`DenseWeights.forward`."""
+    inputs, values, sums, activations = scratch.inputs, scratch.values, scratch.sums, scratch.activations
+    sums[:] = 0
+    # Four events a pass: sums are loaded and stored a quarter as often.
+    whole = count - count % 4
+    for j in range(0, whole, 4):
+        v0, v1, v2, v3 = values[j], values[j + 1], values[j + 2], values[j + 3]
+        row0, row1, row2, row3 = memory[inputs[j]], memory[inputs[j + 1]], memory[inputs[j + 2]], memory[inputs[j + 3]]
+        for p in range(len(sums)):
+            sums[p] += v0 * row0[p] + v1 * row1[p] + v2 * row2[p] + v3 * row3[p]
+    for j in range(whole, count):
+        v, row = values[j], memory[inputs[j]]
+        for p in range(len(sums)):
+            sums[p] += v * row[p]
+    half = (1 << numbers.requantise_shift) >> 1
+    for p in range(len(sums)):
+        activations[p] = min(max((sums[p] + half) >> numbers.requantise_shift, 0), numbers.activation_max)
+
+
+@_compiled
+def _classify(masks, scratch):  # type: ignore[no-untyped-def]
+    """`classifier.scores` and `classifier.classify`."""
+    activations, scores = scratch.activations, scratch.scores
+    best = 0
+    for c in range(len(scores)):
+        row = masks[c]
+        total = np.int32(0)
+        for p in range(len(activations)):
+            total += activations[p] & row[p]
+        scores[c] = total
+        if total > scores[best]:
+            best = c
+    return best
+
+
+@_compiled
+def _find_error(label, best, table, numbers, scratch):  # type: ignore[no-untyped-def]
+    """`classifier.error`; returns that of the label with its sign changed."""
+    scores, error = scratch.scores, scratch.error
+    total = 0
+    for c in range(len(scores)):
+        distance = (scores[best] - scores[c]) >> numbers.score_shift
+        error[c] = table[min(distance, len(table) - 1)]
+        total += error[c]
+    normaliser = 0
+    while total > 1 << normaliser:
+        normaliser += 1
+    others = 0
+    for c in range(len(scores)):
+        if c != label:
+            error[c] = (error[c] << numbers.error_bits) >> normaliser
+            others += error[c]
+    error[label] = -others
+    return others
+
+
+@_compiled
+def _back_project(masks, scale, scratch):  # type: ignore[no-untyped-def]
+    """`classifier.back_project`, times 2^scale."""
+    activations, gradient, error = scratch.activations, scratch.gradient, scratch.error
+    gradient[:] = 0
+    for c in range(len(error)):
+        e, row = error[c], masks[c]
+        if e:
+            for p in range(len(gradient)):
+                gradient[p] += e & row[p]
+    for p in range(len(gradient)):
+        gradient[p] = gradient[p] << scale if activations[p] > 0 else 0
+
+
+@_compiled
+def _next_noise(words, count):  # type: ignore[no-untyped-def]
+    """With 64 words known, `count` more behind them: the recurrence of the bits holds between words, see `lfsr`."""
+    for k in range(STATE_BITS, STATE_BITS + count):
+        words[k] = words[k - TAPS[0]] ^ words[k - TAPS[1]] ^ words[k - TAPS[2]] ^ words[k - TAPS[3]]
+
+
+@_compiled
+def _learn(memory, words, count, numbers, scratch):  # type: ignore[no-untyped-def]
+    """`DenseWeights.learn`; returns (words, weights that were clipped).
+
+    All lanes of an event are updated together. Those of a group without errors take part with any noise: it is
+    less than a unit of the weights, so that nothing changes.
+    """
+    inputs, values, gradient, first = scratch.inputs, scratch.values, scratch.gradient, scratch.first
+    lanes = numbers.lanes
+    used = 0
+    for group in range(numbers.groups):
+        first[group] = used
+        for p in range(group * lanes, group * lanes + lanes):
+            if gradient[p]:
+                used += count
+                break
+    _next_noise(words, used)
+
+    # All in 32 bits: a product has at most 26. Beyond a shift of 30 the noise is a multiple of what can be shifted
+    # away before, so that the result is the same.
+    early = max(numbers.update_shift - 30, 0)
+    late = numbers.update_shift - early
+    spare = late - numbers.noise_bits
+    middle = (1 << spare) >> 1
+    mask = np.uint64((1 << numbers.noise_bits) - 1)
+    low, high = np.int32(numbers.weight_min), np.int32(numbers.weight_max)
+    noise, clipped, rotation = scratch.noise, scratch.clipped, scratch.rotation
+    clipped[:] = 0
+    for j in range(count):
+        for group in range(numbers.groups):
+            word = words[first[group] + j]
+            part = noise[group * lanes : group * lanes + lanes]
+            for p in range(lanes):
+                turned = word >> rotation[p] | word << (np.uint64(64) - rotation[p] & np.uint64(63))
+                part[p] = np.int64(turned & mask) << spare | middle
+        v, row = values[j], memory[inputs[j]]
+        for p in range(len(noise)):
+            product = _shift_right(np.int32(v * gradient[p]), np.int32(early))
+            exact = np.int32(row[p] - _shift_right(np.int32(product + noise[p]), np.int32(late)))
+            kept = min(max(exact, low), high)
+            clipped[p] += kept != exact
+            row[p] = kept
+    words[:STATE_BITS] = words[used : used + STATE_BITS].copy()
+    return used, clipped.sum()
+
+
+@_compiled
+def _run(x, labels, scale, table, numbers, state, scratch, activations, predicted, error_size):  # type: ignore[no-untyped-def]
+    """Samples x (n, inputs) through a layer, learning from those with a label that is not negative.
+
+    Fills activations (n, neurons), predicted (n,) and error_size (n,).
+    """
+    memory, masks, words, counters = state.memory, state.masks, state.words, state.counters
+    for k in range(len(x)):
+        count = _list_events(x[k], numbers, scratch)
+        _forward(memory, count, numbers, scratch)
+        best = _classify(masks, scratch)
+        counters[_EVENTS] += count
+        counters[_WORDS_READ] += count * numbers.groups
+        predicted[k] = best
+        for p in range(numbers.neurons):
+            activations[k, p] = scratch.activations[p]
+        if labels[k] < 0:
+            continue
+        error_size[k] = _find_error(labels[k], best, table, numbers, scratch)
+        if error_size[k] == 0:
+            counters[_SKIPPED] += 1
+            continue
+        _back_project(masks, scale, scratch)
+        used, clipped = _learn(memory, words, count, numbers, scratch)
+        counters[_LEARNED] += 1
+        counters[_WORDS_READ] += used
+        counters[_WORDS_WRITTEN] += used
+        counters[_SATURATED] += clipped
+
+
+class _FastLayer:
+    """One dense layer's state, and its plan in the compiled code's terms."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        self.plan = plan
+        columns = plan.groups * plan.lanes
+        padded = -(-columns // _VECTOR) * _VECTOR
+        masks = np.zeros((plan.classes, padded), np.int32)
+        masks[:, : plan.neurons] = -classifier.signs(plan, plan.classifier_seed).T
+        words = np.zeros(plan.weight_rows + STATE_BITS, np.uint64)
+        words[:STATE_BITS] = LeapingLfsr(plan.noise_seed, NOISE_LEAP).take(STATE_BITS)
+        self._state = _State(
+            np.zeros((plan.fan_in, padded), np.int16), masks, words, np.zeros(len(_COUNTERS), np.int64)
+        )
+        self.weights = plan.initial_weights()
+        self._scratch = _Scratch(
+            inputs=np.zeros(plan.fan_in, np.int64),
+            values=np.zeros(plan.fan_in, np.int32),
+            sums=np.zeros(padded, np.int32 if plan.accumulator_bits <= 32 else np.int64),
+            activations=np.zeros(padded, np.int32),
+            scores=np.zeros(plan.classes, np.int32),
+            error=np.zeros(plan.classes, np.int32),
+            gradient=np.zeros(padded, np.int32),
+            rotation=np.array([lane_rotation(lane) for lane in range(plan.lanes)], np.uint64),
+            noise=np.zeros(padded, np.int32),
+            clipped=np.zeros(padded, np.int32),
+            first=np.zeros(plan.groups, np.int64),
+        )
+        self._numbers = _Numbers(
+            plan.inputs,
+            plan.neurons,
+            plan.lanes,
+            plan.groups,
+            plan.input_format.half,
+            plan.requantise_shift,
+            plan.output_format.max,
+            plan.score_shift,
+            plan.error_bits,
+            plan.update_shift,
+            plan.noise_bits,
+            plan.weight_format.min,
+            plan.weight_format.max,
+        )
+
+    @property
+    def weights(self) -> NDArray[np.int32]:
+        return self._state.memory[:, : self.plan.neurons].T.astype(np.int32)
+
+    @weights.setter
+    def weights(self, weights: NDArray[np.int32]) -> None:
+        self._state.memory[:, : self.plan.neurons] = weights.T
+
+    @property
+    def noise_state(self) -> int:
+        return int(self._state.words[0])
+
+    @property
+    def counters(self) -> LayerCounters:
+        return LayerCounters(**dict(zip(_COUNTERS, self._state.counters.tolist(), strict=True)))
+
+    def clear_counters(self) -> None:
+        self._state.counters[:] = 0
+
+    def run(
+        self, x: NDArray[np.uint8], labels: NDArray[np.int64], decay: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        activations = np.zeros((len(x), self.plan.neurons), np.uint8)
+        predicted, error_size = np.zeros((2, len(x)), np.int64)
+        scale = self.plan.max_decay - decay
+        _run(
+            x,
+            labels,
+            scale,
+            classifier.TABLE,
+            self._numbers,
+            self._state,
+            self._scratch,
+            activations,
+            predicted,
+            error_size,
+        )
+        return activations, predicted, error_size
+
+
+class FastNetwork(Model):
+    """`GoldenNetwork`, compiled. The very first use on a machine compiles, which takes some seconds."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self._layers = [_FastLayer(plan) for plan in self.plan.layers]
+
+    def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
+        self._check(x, labels)
+        if labels is None:
+            labels = np.full(len(x), -1)
+        activations, predicted, error_size = [], [], []
+        for layer in self._layers:
+            x, classes, errors = layer.run(x, labels, self.decay)
+            activations.append(x)
+            predicted.append(classes)
+            error_size.append(errors)
+        return BatchTrace(activations, np.stack(predicted, axis=1), np.stack(error_size, axis=1))
+
+    @property
+    def weights(self) -> list[NDArray[np.int32]]:
+        return [layer.weights for layer in self._layers]
+
+    @weights.setter
+    def weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
+        for layer, values in zip(self._layers, weights, strict=True):
+            layer.weights = values
+
+    @property
+    def noise_states(self) -> list[int]:
+        return [layer.noise_state for layer in self._layers]
+
+    @property
+    def counters(self) -> list[LayerCounters]:
+        return [layer.counters for layer in self._layers]
+
+    def clear_counters(self) -> None:
+        for layer in self._layers:
+            layer.clear_counters()

@@ -1,0 +1,164 @@
+"""The compiled model against the NumPy one: every activation, prediction, error, weight, noise register and counter."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from locallearn.host.connect import connect
+from locallearn.quant.fast import FastNetwork
+from locallearn.quant.formats import QFormat
+from locallearn.quant.network import GoldenNetwork
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, load_spec, preset_names
+from tests.compare import assert_same
+from tests.strategies import Step, specs, steps
+
+# Update shifts beyond 30 take a way of their own. Few weights move at such rates, some do.
+SLOW_RATE = NetworkSpec(
+    "",
+    3,
+    InputSpec(20),
+    (LayerSpec(7, lanes=3, rate_shift=19), LayerSpec(7, lanes=7, rate_shift=24)),
+    weight=QFormat(16, 4, signed=True),
+    noise_bits=16,
+)
+LARGE = [
+    pytest.param(NetworkSpec("", 3, InputSpec(100), (LayerSpec(40, rate_shift=6),)), id="one lane"),
+    pytest.param(NetworkSpec("", 10, InputSpec(20), (LayerSpec(140, lanes=70, rate_shift=6),)), id="many lanes"),
+    pytest.param(
+        NetworkSpec("", 10, InputSpec(400), (LayerSpec(5, rate_shift=4),), weight=QFormat(16, 12, signed=True)),
+        id="sums above 32 bits",
+    ),
+    pytest.param(NetworkSpec("", 256, InputSpec(50), (LayerSpec(70, lanes=9),) * 2), id="most classes"),
+    pytest.param(SLOW_RATE, id="update shifts above 30"),
+]
+
+
+def random_batch(spec: NetworkSpec, count: int, density: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.integers(1, spec.input.format.max, (count, spec.input.size), np.uint8, endpoint=True)
+    x[rng.random(x.shape) > density] = 0
+    return x, rng.integers(0, spec.classes, count)
+
+
+def assert_same_state(where: str, golden: GoldenNetwork, fast: FastNetwork) -> None:
+    for index, plan in enumerate(golden.plan.layers):
+        assert_same(f"{where} layer {plan.index} weight", golden.weights[index], fast.weights[index])
+        assert_same(f"{where} layer {plan.index} noise register", golden.noise_states[index], fast.noise_states[index])
+        for name, count in dataclasses.asdict(golden.counters[index]).items():
+            assert_same(f"{where} layer {plan.index} {name}", count, getattr(fast.counters[index], name))
+
+
+def assert_same_batch(
+    where: str, golden: GoldenNetwork, fast: FastNetwork, x: np.ndarray, labels: np.ndarray | None
+) -> None:
+    expected, actual = golden.run(x, labels), fast.run(x, labels)
+    for index in range(len(golden.layers)):
+        assert_same(f"{where} layer {index} activation", expected.activations[index], actual.activations[index])
+    assert_same(f"{where} prediction", expected.predicted, actual.predicted)
+    assert_same(f"{where} error", expected.error_size, actual.error_size)
+    assert_same_state(where, golden, fast)
+
+
+def from_whole_range(spec: NetworkSpec, golden: GoldenNetwork, fast: FastNetwork) -> None:
+    rng = np.random.default_rng(0)
+    golden.weights = fast.weights = [
+        rng.integers(spec.weight.min, spec.weight.max, w.shape, np.int32, endpoint=True) for w in golden.weights
+    ]
+
+
+@settings(max_examples=300)
+@given(st.data(), specs() | specs(max_neurons=70, max_classes=100))
+def test_equals_golden(data: DataObject, spec: NetworkSpec) -> None:
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    if data.draw(st.booleans(), label="weights from the whole range"):
+        from_whole_range(spec, golden, fast)
+    work: Iterable[Step] = data.draw(steps(spec), label="steps")
+    for number, step in enumerate(work):
+        golden.decay = fast.decay = step.decay
+        labels = None if step.label is None else np.array([step.label])
+        assert_same_batch(f"sample {number}", golden, fast, step.x[np.newaxis], labels)
+    for name in ("learned", "skipped", "saturated", "words_written"):
+        event(f"{name}: {any(getattr(counters, name) for counters in golden.counters)}")
+
+
+@pytest.mark.parametrize("spec", LARGE)
+def test_equals_golden_beyond_small_sizes(spec: NetworkSpec) -> None:
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    assert_same_batch("initial weights", golden, fast, *random_batch(spec, 40))
+    from_whole_range(spec, golden, fast)
+    assert_same_batch("any weights", golden, fast, *random_batch(spec, 40))
+    assert golden.counters[0].words_written > 0
+
+
+def test_update_shifts_above_30_are_reached() -> None:
+    golden, fast = GoldenNetwork(SLOW_RATE), FastNetwork(SLOW_RATE)
+    assert [plan.update_shift for plan in golden.plan.layers] == [31, 32]
+    from_whole_range(SLOW_RATE, golden, fast)
+    before = golden.weights
+    assert_same_batch("many samples", golden, fast, *random_batch(SLOW_RATE, 5000))
+    assert (before[0] != golden.weights[0]).any()
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_presets_equal_golden(preset: str) -> None:
+    spec = load_spec(preset)
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    for decay in range(spec.max_decay + 1):
+        golden.decay = fast.decay = decay
+        assert_same_batch(f"decay {decay}", golden, fast, *random_batch(spec, 50, density=0.2))
+    assert_same_batch("without labels", golden, fast, random_batch(spec, 50, density=0.2)[0], None)
+    assert all(counters.learned for counters in golden.counters)
+
+
+def test_counters_are_cleared() -> None:
+    spec = load_spec("digits")
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    for model in (golden, fast):
+        model.run(*random_batch(spec, 20))
+        assert model.counters[0].events > 0
+        model.clear_counters()
+        assert model.counters[0].events == 0
+    assert_same_batch("after clearing", golden, fast, *random_batch(spec, 20))
+
+
+def test_an_empty_batch_changes_nothing() -> None:
+    spec = load_spec("digits")
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    assert_same_batch("empty", golden, fast, np.zeros((0, 64), np.uint8), np.zeros(0, np.int64))
+
+
+@pytest.mark.parametrize("model", [GoldenNetwork, FastNetwork])
+@pytest.mark.parametrize(
+    ("x", "labels", "decay", "message"),
+    [
+        (np.zeros((2, 63), np.uint8), None, 0, "a sample is 64 numbers of 8 bits"),
+        (np.zeros(64, np.uint8), None, 0, "a sample is 64 numbers of 8 bits"),
+        (np.zeros((2, 64), np.uint8), [0], 0, r"2 samples, but labels of shape \(1,\): one a sample is needed"),
+        (np.zeros((2, 64), np.uint8), [0, -1], 0, "label -1: must be between 0 and 9"),
+        (np.zeros((2, 64), np.uint8), [10, 0], 0, "label 10: must be between 0 and 9"),
+        (np.zeros((2, 64), np.uint8), [0, 0], 4, "decay 4: must be between 0 and 3"),
+    ],
+)
+def test_refuses_what_does_not_fit(
+    model: type[GoldenNetwork | FastNetwork], x: np.ndarray, labels: list[int] | None, decay: int, message: str
+) -> None:
+    network = model(load_spec("digits"))
+    network.decay = decay
+    with pytest.raises(ValueError, match=message):
+        network.run(x, None if labels is None else np.array(labels))
+
+
+def test_model_is_compiled_unless_numba_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load_spec("digits")
+    with connect(spec, "model") as model, connect(spec, "numpy") as numpy:
+        assert (model.name, numpy.name) == ("model", "numpy")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "locallearn.quant.fast")
+    with connect(spec, "model") as model:
+        assert model.name == "numpy"
