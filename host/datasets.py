@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from locallearn.host.formats_mat import svhn_file, svhn_folder
 from locallearn.host.formats_npz import npz_file
 from locallearn.quant.errors import DataError
 
-__all__ = ["NAMES", "Dataset", "check", "default_data_dir", "load", "unknown_name"]
+__all__ = ["NAMES", "Dataset", "check", "default_data_dir", "load", "unknown_name", "validation"]
 
 PUBLISHED = "publisher's test set"
 RANDOM_FIFTH = "random fifth, seed 0"
@@ -98,6 +98,27 @@ def load(source: str, data_dir: Path | None = None) -> Dataset:
         return _load_path(source)
     except OSError as error:
         raise DataError(f"{error.filename or source}: {error.strerror or error}") from error
+
+
+def validation(dataset: Dataset, count: int) -> Dataset:
+    """The same with its last `count` training samples held out instead of its test part, which is let go.
+
+    For choosing anything by its accuracy: the test part then says what the choice is worth.
+    Raises `DataError` where that leaves no sample to train on or to hold out.
+    """
+    size = len(dataset.train_x)
+    if not 0 < count < size:
+        raise DataError(
+            f"{dataset.name} has {size} training samples, {count} cannot be held out: needed are 1 to {size - 1}"
+        )
+    return replace(
+        dataset,
+        train_x=dataset.train_x[:-count],
+        train_y=dataset.train_y[:-count],
+        test_x=dataset.train_x[-count:],
+        test_y=dataset.train_y[-count:],
+        held_out=f"last {count} training samples",
+    )
 
 
 def check(dataset: Dataset, spec_size: int, spec_classes: int) -> None:

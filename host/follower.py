@@ -9,27 +9,25 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from locallearn.quant.network import GoldenNetwork, quantise_pixels
+from locallearn.host.connect import fastest_model
+from locallearn.quant.network import Model, quantise_pixels
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["Follower"]
 
-_golden: GoldenNetwork
-_x: NDArray[np.uint8]
-_y: NDArray[np.int64]
+_golden: Model
 
 
-def _start(spec: NetworkSpec, x: NDArray[np.uint8], y: NDArray[np.int64]) -> None:
+def _start(spec: NetworkSpec) -> None:
     # Ctrl-C reaches all processes of the terminal; the parent ends this one in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    global _golden, _x, _y
-    _golden, _x, _y = GoldenNetwork(spec), quantise_pixels(spec, x), y
+    global _golden
+    _golden = fastest_model()(spec)
 
 
-def _learn(order: NDArray[np.int64], decay: int) -> None:
+def _learn(pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: int) -> None:
     _golden.decay = decay
-    for index in order:
-        _golden.step(_x[index], int(_y[index]))
+    _golden.run(quantise_pixels(_golden.spec, pixels), labels)
 
 
 def _weights() -> list[NDArray[np.int32]]:
@@ -37,22 +35,30 @@ def _weights() -> list[NDArray[np.int32]]:
 
 
 class Follower:
-    """Repeats training on the golden model. Its worker has the training set from the start."""
+    """Repeats training on the golden model.
 
-    def __init__(self, spec: NetworkSpec, x: NDArray[np.uint8], y: NDArray[np.int64]) -> None:
+    Samples are kept until they are learned; `wait` now and then bounds how many.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
         # Spawned, not forked: the parent holds sockets and threads by now.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(spec, x, y))
+        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(spec,))
         self._work: list[Future[None]] = []
 
-    def learn(self, order: NDArray[np.int64], decay: int) -> None:
-        """Learn from the training samples `order`, in that order, behind all that was asked for before."""
-        self._work.append(self._pool.submit(_learn, order, decay))
+    def learn(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: int) -> None:
+        """Learn from samples (n, inputs) of 8-bit pixels, behind all that was asked for before; returns at once."""
+        self._work.append(self._pool.submit(_learn, pixels, labels, decay))
+
+    def wait(self) -> None:
+        """Until all of that is learned."""
+        for work in self._work:
+            work.result()
+        self._work.clear()
 
     def weights(self) -> Sequence[NDArray[np.int32]]:
         """When all of that is learned."""
-        for work in self._work:
-            work.result()
+        self.wait()
         return self._pool.submit(_weights).result()
 
     def __enter__(self) -> "Follower":

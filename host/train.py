@@ -1,22 +1,23 @@
 """Training on a device: epochs, held-out accuracy, and the comparison with the golden model."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.host.augment import augment
 from locallearn.host.compare import first_difference
+from locallearn.host.confusion import confusion
 from locallearn.host.datasets import Dataset
-from locallearn.host.device import Device
+from locallearn.host.device import ChipDevice, Device
 from locallearn.host.follower import Follower
 from locallearn.host.report import counter_figures, speed_figures, versions
 from locallearn.host.run import Run
+from locallearn.host.stop import Stop
+from locallearn.quant.spec import TrainingSpec
 
 __all__ = ["Display", "train"]
 
@@ -32,33 +33,6 @@ class Display:
         """An epoch is over."""
 
 
-@dataclass
-class _Stop:
-    """Set by Ctrl-C or SIGTERM while `listening`; a second signal interrupts at once."""
-
-    asked: bool = field(default=False)
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.asked = True
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in before:
-            signal.signal(number, ask)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 def train(
     device: Device,
     data: Dataset,
@@ -66,13 +40,13 @@ def train(
     epochs: int,
     limit: int | None,
     display: Display,
-    origin: Mapping[str, str | None],
+    origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train from the spec's initial weights; every epoch's order and decay come from the spec alone.
 
     epochs  passes over the training set
     limit   samples an epoch, chosen anew each time; None takes all
-    origin  where `data` was loaded from: data_source and data_dir, for the report
+    origin  where `data` comes from, for the report: data_source, data_dir, validation
 
     Returns the report, which is also in `run` together with metrics and weights. Its speeds and counters are those
     of the last epoch's training. Ctrl-C or SIGTERM end the run after the samples under way: the report then says
@@ -90,26 +64,28 @@ def train(
         "test_accuracy[%]": None,
         "weights_equal_golden": None,
     }
-    stop = _Stop()
+    stop = Stop()
     run.save_spec(spec)
     device.reset()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
         follower = None
-        if device.name != "model":
-            follower = stack.enter_context(Follower(spec, data.train_x, data.train_y))
+        if isinstance(device, ChipDevice):
+            follower = stack.enter_context(Follower(spec))
         for epoch in range(epochs):
             name = f"epoch {epoch + 1}/{epochs}"
-            order = np.random.default_rng([spec.training.seed, epoch]).permutation(len(data.train_x))[:limit]
+            pixels, labels = _samples(data, spec.training, epoch, limit)
             decay = spec.training.decay_at(epoch)
             device.set_decay(decay)
             metrics: dict[str, Any] = {"epoch": epoch + 1, "decay": decay, "test_accuracy[%]": None}
-            metrics |= _learn(device, data, order, decay, follower, display.task(f"{name} train", len(order)), stop)
+            progress = display.task(f"{name} train", len(pixels))
+            metrics |= _learn(device, pixels, labels, decay, follower, progress, stop)
             if not stop():
                 report["epochs"] = epoch + 1
                 tested = device.stream(data.test_x, None, display.task(f"{name} test", len(data.test_x)), stop)
                 if not stop():
                     metrics["test_accuracy[%]"] = tested.accuracy(data.test_y)
+                    run.save_confusion(confusion(tested.predicted, data.test_y, spec.classes))
             weights = device.read_weights()
             run.save_weights(weights)
             run.add_metrics(metrics)
@@ -126,29 +102,40 @@ def train(
     return report
 
 
+def _samples(
+    data: Dataset, training: TrainingSpec, epoch: int, limit: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The pixels (n, size) and labels (n,) of an epoch, in their order."""
+    order = np.random.default_rng([training.seed, epoch]).permutation(len(data.train_x))[:limit]
+    chance = np.random.default_rng([training.seed, epoch, 1])
+    return augment(data.train_x[order], data.shape, training.augment, chance), data.train_y[order]
+
+
 def _learn(
     device: Device,
-    data: Dataset,
-    order: NDArray[np.int64],
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
     decay: int,
     follower: Follower | None,
     progress: Callable[[int], None],
-    stop: _Stop,
+    stop: Stop,
 ) -> dict[str, Any]:
-    """One pass over the samples `order`, with the follower close behind. Returns its figures."""
+    """One pass over the samples, with the follower close behind. Returns its figures."""
     followed = 0
 
     def follow(done: int) -> None:
         nonlocal followed
         progress(done)
         if follower is not None:
-            follower.learn(order[followed:done], decay)
+            follower.learn(pixels[followed:done], labels[followed:done], decay)
             followed = done
 
+    if follower is not None:
+        # It holds the samples of one epoch at most; not waited for within one, it does not slow the chip.
+        follower.wait()
     device.clear_counters()
-    labels = data.train_y[order]
     start = time.perf_counter()
-    results = device.stream(data.train_x[order], labels, follow, stop)
+    results = device.stream(pixels, labels, follow, stop)
     seconds = time.perf_counter() - start
     counters = device.counters()
     if not len(results):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import resources
@@ -19,7 +20,7 @@ import tomli_w
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 
-__all__ = ["InputSpec", "LayerSpec", "NetworkSpec", "TrainingSpec", "load_spec", "preset_names"]
+__all__ = ["AugmentSpec", "InputSpec", "LayerSpec", "NetworkSpec", "TrainingSpec", "load_spec", "preset_names"]
 
 # What the arithmetic and the packets can carry; everything inside these ranges is built and tested.
 MAX_INPUTS = 1 << 16
@@ -74,6 +75,20 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class AugmentSpec:
+    """What the host does at random to every training image, anew each epoch; nothing by default.
+
+    shift   pixels, uniform from -shift to shift in both directions; zeros come in at the edges
+    flip    mirror left and right, every second image
+    cutout  side of a square of zeros, its centre anywhere in the image, clipped at the edges
+    """
+
+    shift: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+
+@dataclass(frozen=True)
 class TrainingSpec:
     """How the network learns.
 
@@ -81,12 +96,14 @@ class TrainingSpec:
                  layers of more than 784 inputs
     decay        added to the shift, one entry an epoch; its length is the default number of epochs and its
                  last entry stays for epochs beyond it
-    seed         of initial weights, classifiers, rounding noise and the order of samples
+    seed         of initial weights, classifiers, rounding noise, the order of samples and their augmentation
+    augment      what is done to the images
     """
 
     rate_shift: int | None = None
     decay: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2, 3)
     seed: int = 1
+    augment: AugmentSpec = field(default_factory=AugmentSpec)
 
     @property
     def epochs(self) -> int:
@@ -150,6 +167,10 @@ class NetworkSpec:
             raise SpecError("training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]")
         for epoch, shift in enumerate(self.training.decay):
             _check_int(f"training.decay[{epoch}]", shift, 0, MAX_DECAY)
+        for name in ("shift", "cutout"):
+            _check_int(f"training.augment.{name}", getattr(self.training.augment, name), 0, MAX_INPUTS)
+        if not isinstance(self.training.augment.flip, bool):
+            raise SpecError(f"training.augment.flip = {self.training.augment.flip!r}: must be true or false")
         self._check_shifts()
 
     def _check_shifts(self) -> None:
@@ -235,6 +256,18 @@ class NetworkSpec:
             return own
         return min(int(math.log2(self.inputs(layer)) / 2), self.weight.fraction)
 
+    def replaced(self, values: Mapping[str, Any]) -> "NetworkSpec":
+        """This description with other values, one after the other, at dotted paths into its TOML.
+
+        A value is what TOML would have there: `training.decay` a list, `weight` a whole table, `layers` all of
+        them, `layers.0.lanes` one layer's, `layers.*.lanes` every layer's. None takes the default of a field that
+        may be left out. Raises SpecError, naming the place, as for a file.
+        """
+        table = _to_table(self)
+        for path, value in values.items():
+            table = _with(table, path, path.split("."), value)
+        return _from_table(table)
+
     # -- TOML ------------------------------------------------------------------------------------------
 
     def to_toml(self) -> str:
@@ -257,7 +290,7 @@ class NetworkSpec:
     def fingerprint(self) -> int:
         """32 bits that differ between descriptions whose chips differ.
 
-        Names, the seed and the order of the decay shape no hardware, so one chip serves all of them.
+        Names, the seed, the order of the decay and the augmentation shape no hardware, so one chip serves all.
         """
         table = _to_table(self)
         table["training"] = {"max_decay": self.max_decay}
@@ -284,6 +317,22 @@ def _to_table(spec: NetworkSpec) -> dict[str, Any]:
     table["training"] = {k: v for k, v in table["training"].items() if v is not None}
     table["training"]["decay"] = list(table["training"]["decay"])
     return table
+
+
+def _with(place: Any, path: str, keys: list[str], value: object) -> Any:
+    """What stands at `place` with `value` at `keys` below it. Tables take any key: reading them finds the unknown."""
+    if not keys:
+        return value
+    key, *rest = keys
+    if isinstance(place, dict):
+        return place | {key: _with(place.get(key, {}), path, rest, value)}
+    if not isinstance(place, list):
+        raise SpecError(f"{path}: there is no {key} in {place!r}")
+    if key != "*" and key not in map(str, range(len(place))):
+        raise SpecError(f"{path}: there is no {key} in a list of {len(place)}; * takes all, 0 the first")
+    return [
+        _with(entry, path, rest, value) if key in ("*", str(number)) else entry for number, entry in enumerate(place)
+    ]
 
 
 def _check_keys(where: str, table: dict[str, Any], known: set[str], needed: set[str]) -> None:
@@ -337,6 +386,8 @@ def _from_table(table: dict[str, Any]) -> NetworkSpec:
             if not isinstance(training["decay"], list):
                 raise SpecError(f"training.decay = {training['decay']!r}: must be a list, one shift an epoch")
             training["decay"] = tuple(training["decay"])
+        if "augment" in training:
+            training["augment"] = AugmentSpec(**_section("training.augment", training["augment"], AugmentSpec))
         fields["training"] = TrainingSpec(**training)
     return NetworkSpec(**fields)
 

@@ -9,7 +9,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from numpy.typing import NDArray
 
 from locallearn.quant.formats import QFormat
-from locallearn.quant.spec import MAX_DECAY, MAX_SHIFT, InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from locallearn.quant.spec import MAX_DECAY, MAX_SHIFT, AugmentSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 
 __all__ = ["Step", "specs", "steps"]
 
@@ -64,7 +64,12 @@ def specs(
         weight=weight,
         error_bits=error_bits,
         noise_bits=draw(st.integers(1, 16)),
-        training=TrainingSpec(draw(rate_shifts(*common)), decay, draw(st.integers(0, (1 << 64) - 1))),
+        training=TrainingSpec(
+            draw(rate_shifts(*common)),
+            decay,
+            draw(st.integers(0, (1 << 64) - 1)),
+            AugmentSpec(draw(st.integers(0, 4)), draw(st.booleans()), draw(st.integers(0, 8))),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat, savemat
 
 from locallearn.host import datasets
-from locallearn.host.datasets import NAMES, Dataset, check, default_data_dir, load
+from locallearn.host.datasets import NAMES, Dataset, check, default_data_dir, load, validation
 from locallearn.host.formats_idx import read_idx
 from locallearn.host.formats_mat import read_mat
 from locallearn.quant.errors import DataError
@@ -426,3 +426,30 @@ def test_check(tmp_path: Path) -> None:
     few = replace(data, train_y=data.train_y % 5)
     with pytest.raises(DataError, match="own: test sample 1 has label 7"):
         check(few, 6, 5)
+
+
+# --- validation ----------------------------------------------------------------------------------------------
+
+
+def parts(path: Path) -> Dataset:
+    np.savez(path, x=images(12, 3, 2), y=labels(12), x_test=images(4, 3, 2), y_test=labels(4))
+    return load(str(path))
+
+
+@pytest.mark.parametrize("count", [1, 5, 11])
+def test_validation_holds_out_the_last_training_samples(tmp_path: Path, count: int) -> None:
+    data = parts(tmp_path / "a.npz")
+    split = validation(data, count)
+    assert split.held_out == f"last {count} training samples"
+    assert (len(split.train_x), len(split.test_x)) == (12 - count, count)
+    np.testing.assert_array_equal(np.concatenate([split.train_x, split.test_x]), data.train_x)
+    np.testing.assert_array_equal(np.concatenate([split.train_y, split.test_y]), data.train_y)
+    assert (split.name, split.shape, split.classes) == (data.name, data.shape, data.classes)
+
+
+@pytest.mark.parametrize("count", [-1, 0, 12, 13])
+def test_validation_leaves_something_of_both(tmp_path: Path, count: int) -> None:
+    message = f"a.npz has 12 training samples, {count} cannot be held out: needed are 1 to 11"
+    with pytest.raises(DataError) as caught:
+        validation(parts(tmp_path / "a.npz"), count)
+    assert str(caught.value) == message

@@ -280,9 +280,9 @@ def test_model_stops_where_told() -> None:
     seen = []
     with ModelDevice(SPEC) as device:
         results = device.stream(np.ones((1000, 4), np.uint8), None, seen.append, lambda: next(answers))
-        assert len(results) == 64
-        assert device.counters().samples == 64
-    assert seen == [0, 64, 64]
+        assert len(results) == 256
+        assert device.counters().samples == 256
+    assert seen == [256]
 
 
 def test_model_forgets_on_reset() -> None:

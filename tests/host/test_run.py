@@ -19,10 +19,15 @@ def weights() -> list:
     return [plan.initial_weights() for plan in NetworkPlan(SPEC).layers]
 
 
+def confusion() -> list:
+    return [np.arange(100).reshape(10, 10) + layer for layer in range(2)]
+
+
 def test_round_trip(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "new" / "run")
     run.save_spec(SPEC)
     run.save_weights(weights())
+    run.save_confusion(confusion())
     run.add_metrics({"epoch": 1})
     run.add_metrics({"epoch": 2})
     run.save_report({"seed": 1})
@@ -32,9 +37,11 @@ def test_round_trip(tmp_path: Path) -> None:
     assert again.report == {"seed": 2}
     for expected, actual in zip(weights(), again.weights(), strict=True):
         np.testing.assert_array_equal(expected, actual)
+    np.testing.assert_array_equal(again.confusion(), confusion(), strict=True)
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"epoch": 1}, {"epoch": 2}]
-    assert sorted(p.name for p in run.path.iterdir()) == ["metrics.jsonl", "report.json", "spec.toml", "weights.npz"]
+    files = ["confusion.npz", "metrics.jsonl", "report.json", "spec.toml", "weights.npz"]
+    assert sorted(p.name for p in run.path.iterdir()) == files
 
 
 def test_never_overwrites_another_run(tmp_path: Path) -> None:
@@ -79,6 +86,21 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     run.save_weights([np.zeros((3, 65), np.int32)])
     with pytest.raises(RunError, match=r"layer_0 has shape \(3, 65\), \(\d+, 65\) is needed"):
         run.weights()
+
+
+def test_confusion_before_an_epoch_is_finished(tmp_path: Path) -> None:
+    run = Run.create(tmp_path)
+    run.save_spec(SPEC)
+    with pytest.raises(RunError, match=r"confusion.npz: cannot be read: No such file"):
+        run.confusion()
+
+
+def test_confusion_of_another_network(tmp_path: Path) -> None:
+    run = Run.create(tmp_path)
+    run.save_spec(replace(SPEC, classes=11))
+    run.save_confusion(confusion())
+    with pytest.raises(RunError, match=r"confusion.npz: layer_0 has shape \(10, 10\), \(11, 11\) is needed"):
+        run.confusion()
 
 
 def test_failed_write_keeps_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,15 @@ from locallearn.quant.classifier import error
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.plan import LayerPlan
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
+from locallearn.quant.spec import (
+    AugmentSpec,
+    InputSpec,
+    LayerSpec,
+    NetworkSpec,
+    TrainingSpec,
+    load_spec,
+    preset_names,
+)
 from tests.strategies import specs
 
 EXAMPLE = """
@@ -48,6 +56,10 @@ init_shift = 2
 rate_shift = 7
 decay = [0, 1, 3]
 seed = 5
+[training.augment]
+shift = 2
+flip = true
+cutout = 4
 """
 
 
@@ -64,7 +76,7 @@ def test_example_is_read() -> None:
         weight=QFormat(12, 11, signed=True),
         error_bits=6,
         noise_bits=8,
-        training=TrainingSpec(7, (0, 1, 3), 5),
+        training=TrainingSpec(7, (0, 1, 3), 5, AugmentSpec(shift=2, flip=True, cutout=4)),
     )
 
 
@@ -125,7 +137,8 @@ def changed(changes: dict[str, Any]) -> str:
         ({"activation.bit": 3}, "unknown key activation.bit, did you mean bits?"),
         ({"weight.signed": True}, "unknown key weight.signed; known are bits, fraction"),
         ({"layers.1.score": 3}, "unknown key layers[1].score, did you mean score_shift?"),
-        ({"training.q": 3}, "unknown key training.q; known are decay, rate_shift, seed"),
+        ({"training.q": 3}, "unknown key training.q; known are augment, decay, rate_shift, seed"),
+        ({"training.augment.flips": 3}, "unknown key training.augment.flips, did you mean flip?"),
         # missing keys
         ({"name": MISSING}, "name is missing"),
         ({"classes": MISSING}, "classes is missing"),
@@ -150,6 +163,9 @@ def changed(changes: dict[str, Any]) -> str:
         ({"training": []}, "training = []: must be a table"),
         ({"training.decay": 3}, "training.decay = 3: must be a list, one shift an epoch"),
         ({"training.decay": [0, 1.5]}, f"training.decay[1] = 1.5: {WHOLE}"),
+        ({"training.augment": 2}, "training.augment = 2: must be a table"),
+        ({"training.augment.shift": 1.5}, f"training.augment.shift = 1.5: {WHOLE}"),
+        ({"training.augment.flip": 1}, "training.augment.flip = 1: must be true or false"),
         # out of range
         ({"classes": 1}, "classes = 1: must be between 2 and 256"),
         ({"classes": 257}, "classes = 257: must be between 2 and 256"),
@@ -172,6 +188,8 @@ def changed(changes: dict[str, Any]) -> str:
         ({"training.seed": -1}, "training.seed = -1: must be between 0 and 18446744073709551615"),
         ({"training.decay": [0, 9]}, "training.decay[1] = 9: must be between 0 and 8"),
         ({"training.decay": []}, "training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]"),
+        ({"training.augment.shift": -1}, "training.augment.shift = -1: must be between 0 and 65536"),
+        ({"training.augment.cutout": 65537}, "training.augment.cutout = 65537: must be between 0 and 65536"),
         # impossible formats
         ({"input.bits": 9}, "input.bits = 9: must be between 1 and 8"),
         ({"input.bits": -1}, "input.bits = -1: must be between 1 and 8"),
@@ -244,6 +262,7 @@ PATHS = [
     *("name", "classes", "error_bits", "input", "input.size", "input.bits", "input.fraction", "activation"),
     *("activation.bits", "weight", "weight.fraction", "layers", "layers.0", "layers.0.neurons", "layers.1.lanes"),
     *("layers.0.rate_shift", "layers.1.score_shift", "training", "training.decay", "training.seed", "other"),
+    *("training.augment", "training.augment.shift", "training.augment.flip", "training.augment.cutout"),
 ]
 
 
@@ -259,6 +278,87 @@ def test_no_other_error_escapes(changes: dict[str, Any]) -> None:
         assert path.split(".")[0] in str(error)
     else:
         event("accepted")
+        assert NetworkSpec.from_toml(spec.to_toml()) == spec
+
+
+# -- other values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"name": "other"},
+        {"training.seed": 9, "training.decay": [0, 1]},
+        {"weight": {"bits": 8, "fraction": 7}},
+        {"weight.bits": 8, "weight.fraction": 7},
+        {"input.bits": 6, "input.fraction": 6},  # neither would do alone
+        {"layers.0.lanes": 8},
+        {"layers.1.rate_shift": 6},  # not there before
+        {"training.augment.shift": 1},
+        {"training.augment": {"flip": True}},
+        {"layers": [{"neurons": 5}]},
+        {"training.decay.1": 2},
+    ],
+)
+def test_replaced_is_the_same_as_another_file(values: dict[str, Any]) -> None:
+    spec = NetworkSpec.from_toml(EXAMPLE)
+    assert spec.replaced(values) == NetworkSpec.from_toml(changed(values))
+    assert spec == NetworkSpec.from_toml(EXAMPLE)
+
+
+def test_replaced_in_every_layer() -> None:
+    both = {"layers.0.score_shift": 5, "layers.1.score_shift": 5}
+    spec = NetworkSpec.from_toml(EXAMPLE).replaced({"layers.*.score_shift": 5})
+    assert spec == NetworkSpec.from_toml(changed(both))
+
+
+def test_replaced_one_after_the_other() -> None:
+    """The later value counts, and what was given is not touched."""
+    values = {"layers": [{"neurons": 5}], "layers.*": {"neurons": 4}, "layers.0.lanes": 2, "training.decay": [3]}
+    spec = NetworkSpec.from_toml(EXAMPLE).replaced(values)
+    assert spec.layers == (LayerSpec(4, lanes=2),)
+    assert spec.training.decay == (3,)
+    assert values["layers.*"] == {"neurons": 4}
+    same_twice = spec.replaced({"layers": [{"neurons": 5}] * 2, "layers.0.lanes": 2})
+    assert same_twice.layers == (LayerSpec(5, lanes=2), LayerSpec(5))
+
+
+def test_replaced_by_the_default() -> None:
+    spec = NetworkSpec.from_toml(EXAMPLE).replaced({"error_bits": None, "layers.*.rate_shift": None})
+    assert (spec.error_bits, [layer.rate_shift for layer in spec.layers]) == (None, [None, None])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"clases": 3}, "unknown key clases, did you mean classes?"),
+        ({"trainig.seed": 3}, "unknown key trainig, did you mean training?"),
+        ({"training.augment.shifts": 3}, "unknown key training.augment.shifts, did you mean shift?"),
+        ({"layers.*.lane": 3}, "unknown key layers[0].lane, did you mean lanes?"),
+        ({"layers.2.lanes": 3}, "layers.2.lanes: there is no 2 in a list of 2; * takes all, 0 the first"),
+        ({"layers.first.lanes": 3}, "layers.first.lanes: there is no first in a list of 2; * takes all, 0 the first"),
+        ({"training.seed.low": 3}, "training.seed.low: there is no low in 5"),
+        ({"layers.*.lanes": 9}, "layers[1].lanes = 9: must be between 1 and 8"),
+        ({"layers.0.lanes": None}, f"layers[0].lanes = None: {WHOLE}"),
+        ({"weight": {"bits": 8}}, "weight.fraction is missing"),
+        ({"input.bits": 6}, "input.fraction = 8: must be between 1 and 6"),
+    ],
+)
+def test_replaced_by_the_impossible(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        NetworkSpec.from_toml(EXAMPLE).replaced(values)
+    assert str(caught.value) == message
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.sampled_from([*PATHS, "layers.*.lanes", "layers.x"]), TOML_VALUES, max_size=3))
+def test_replaced_raises_no_other_error(values: dict[str, Any]) -> None:
+    try:
+        spec = NetworkSpec.from_toml(EXAMPLE).replaced(values)
+    except SpecError:
+        event("refused")
+    else:
         assert NetworkSpec.from_toml(spec.to_toml()) == spec
 
 
@@ -359,6 +459,7 @@ def test_another_chip_has_another_fingerprint(changes: dict[str, Any]) -> None:
         {"name": "other"},
         {"training.seed": 6},
         {"training.decay": [3, 3, 0, 1, 2]},
+        {"training.augment": MISSING},
         {"error_bits": MISSING},  # 6, the default
         {"layers.1.init_shift": 3},  # the host writes the weights
         {"layers.1.rate_shift": 7},  # what it takes from the training section anyway

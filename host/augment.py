@@ -1,0 +1,60 @@
+"""Training images changed at random by the host: shifted, mirrored, with a square cut out."""
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from locallearn.quant.errors import DataError
+from locallearn.quant.spec import AugmentSpec
+
+__all__ = ["augment", "check"]
+
+_OFF = AugmentSpec()
+
+
+def check(shape: tuple[int, ...], spec: AugmentSpec) -> None:
+    """That images of `shape` can be augmented so. Raises DataError where they have no rows and columns or too few."""
+    if spec == _OFF:
+        return
+    if len(shape) not in (2, 3):
+        raise DataError(
+            f"training.augment needs images of (rows, columns) or (channels, rows, columns), the data set has {shape}"
+        )
+    for name, pixels in (("shift", spec.shift), ("cutout", spec.cutout)):
+        if pixels > min(shape[-2:]):
+            raise DataError(
+                f"training.augment.{name} = {pixels}: at most {min(shape[-2:])} is possible with images of "
+                f"{shape[-2]}x{shape[-1]}"
+            )
+
+
+def augment(
+    pixels: NDArray[np.uint8], shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Images (n, size) of `shape`, C order, changed at random; `pixels` itself where `spec` asks for nothing.
+
+    `rng` is drawn from image by image, five numbers each whatever the spec: what happens to an image neither
+    depends on how many follow nor on what else happens to it. Raises DataError as `check` does.
+    """
+    check(shape, spec)
+    if spec == _OFF:
+        return pixels
+    rows, columns = shape[-2:]
+    images = pixels.reshape(len(pixels), math.prod(shape[:-2]), rows, columns)
+    down, right, mirror, *centre = rng.random((len(pixels), 5)).T
+    if spec.flip:
+        images = np.where((mirror < 0.5)[:, None, None, None], images[..., ::-1], images)
+    if spec.shift:
+        # Where the window begins in the padded image: at `shift` it shows the image as it was.
+        top, left = (np.floor((2 * spec.shift + 1) * u).astype(np.intp) for u in (down, right))
+        padded = np.pad(images, ((0, 0), (0, 0), *[(spec.shift, spec.shift)] * 2))
+        images = sliding_window_view(padded, (rows, columns), (-2, -1))[np.arange(len(pixels)), :, top, left]
+    if spec.cutout:
+        inside = []
+        for side, u in zip((rows, columns), centre, strict=True):
+            begin = np.floor(side * u)[:, None] - spec.cutout // 2
+            inside.append((np.arange(side) >= begin) & (np.arange(side) < begin + spec.cutout))
+        images = images * ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])
+    return images.reshape(pixels.shape)
