@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from locallearn.host import commands, datasets
 from locallearn.host.commands import Outcome
+from locallearn.host.plots import FORMATS
 from locallearn.host.terminal import Terminal
 from locallearn.quant.errors import InterruptedRun, LocalLearnError
 from locallearn.quant.spec import preset_names
@@ -18,7 +20,10 @@ __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace, Terminal], Outcome]
 
-_ANYWHERE = "sim (the RTL in Verilator), model (golden model), or a chip's port: /dev/ttyUSB0, socket://host:port"
+_ANYWHERE = (
+    "sim (the RTL in Verilator), model (the golden model, compiled where numba is installed), "
+    "numpy (the same in NumPy), or a chip's port: /dev/ttyUSB0, socket://host:port"
+)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -40,6 +45,18 @@ def _whole(low: int) -> Callable[[str], int]:
     return number
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    path, _, value = text.partition("=")
+    try:
+        (parsed,) = tomllib.loads(f"value = {value}").values()
+    except ValueError:  # not TOML, or more than one value
+        raise argparse.ArgumentTypeError(
+            f"{text}: needed is PATH=VALUE with a value of TOML: training.seed=3, training.decay='[0, 1]', "
+            "weight='{ bits = 8, fraction = 7 }', name='\"mine\"'"
+        ) from None
+    return path, parsed
+
+
 def _rtl_file(text: str) -> Path:
     if not text.endswith((".v", ".il")):
         raise argparse.ArgumentTypeError(f"{text}: must end in .v (Verilog) or .il (RTLIL)")
@@ -50,6 +67,14 @@ def _add_spec(command: argparse.ArgumentParser) -> None:
     presets = ", ".join(preset_names())
     command.add_argument(
         "spec", nargs="?", default="digits", metavar="PRESET|SPEC.toml", help=f"{presets}, or a file (default: digits)"
+    )
+    command.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        metavar="PATH=VALUE",
+        help="another value in the description, as often as wanted: --set layers.0.lanes=64 "
+        "--set 'layers.*.score_shift=3' --set training.decay='[0,1,2]'",
     )
 
 
@@ -108,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--seed", type=_whole(0), metavar="N", help="of weights, classifiers, noise, order (default: the spec's)"
     )
+    command.add_argument(
+        "--validation",
+        type=_whole(1),
+        metavar="N",
+        help="hold out the last N training samples instead of the test part, which is not looked at",
+    )
     command.add_argument("--out", type=Path, metavar="RUN", help="a new folder (default: runs/NAME-DATE-TIME)")
 
     command = add(
@@ -117,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "locallearn eval runs/digits --device sim",
     )
     command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
-    _add_data(command, "what the run was trained on")
+    _add_data(command, "what the run was trained on, with what it held out")
     command.add_argument("--device", metavar="DEVICE", default="model", help=_ANYWHERE)
 
     command = add(
@@ -136,12 +167,50 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = add(
+        "bench",
+        commands.bench_command,
+        "measure training speed: models, simulated chip and PyTorch in one run",
+        "locallearn bench mnist --data-dir ~/data",
+    )
+    _add_spec(command)
+    _add_data(command, "digits for 64 inputs, mnist for 784")
+    command.add_argument("--samples", type=_whole(1), metavar="N", help="of an epoch, at random (default: all)")
+    command.add_argument("--rounds", type=_whole(1), metavar="N", default=5, help="turns of each; the median counts")
+    command.add_argument("--no-sim", action="store_true", help="without the simulated chip, which takes long to build")
+
+    command = add(
         "generate", commands.generate_command, "write a network's RTL", "locallearn generate mnist -o mnist.v"
     )
     _add_spec(command)
     command.add_argument(
         "-o", "--output", type=_rtl_file, required=True, metavar="FILE.v|FILE.il", help="Verilog or RTLIL"
     )
+
+    command = add(
+        "sweep",
+        commands.sweep_command,
+        "train with every combination of values, on all cores; the same command again goes on where it was",
+        "locallearn sweep bits.toml --jobs 4",
+    )
+    command.add_argument("file", type=Path, metavar="SWEEP.toml", help="what to vary")
+    command.add_argument("--out", type=Path, metavar="DIR", help="of trials and tables (default: sweeps/NAME)")
+    command.add_argument("--jobs", type=_whole(1), metavar="N", help="processes (default: one a core)")
+    command.add_argument(
+        "--storage",
+        metavar="URL",
+        help="a database that several machines share, postgresql://... or mysql://... (default: a file in DIR)",
+    )
+    _add_data_dir(command, "where data sets are")
+
+    command = add(
+        "plot",
+        commands.plot_command,
+        "draw learning curves, confusion matrices and trade-offs",
+        "locallearn plot runs/digits",
+    )
+    command.add_argument("folder", type=Path, metavar="RUN|SWEEP", help="a folder that train or sweep made")
+    command.add_argument("--out", type=Path, metavar="DIR", help="for the pictures (default: the folder itself)")
+    command.add_argument("--format", choices=FORMATS, default="svg", help="of the files")
 
     data = subparsers.add_parser("data", help="list and download data sets", formatter_class=_Help)
     actions = data.add_subparsers(metavar="ACTION", required=True)

@@ -1,7 +1,9 @@
 """The commands, from their arguments to what they print and return."""
 
 import argparse
-from dataclasses import replace
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.host import datasets
+from locallearn.host.augment import check as check_images
 from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
-from locallearn.host.device import ChipDevice
+from locallearn.host.device import ChipDevice, Device
 from locallearn.host.run import Run
 from locallearn.host.terminal import Terminal, accuracies
 from locallearn.host.train import train
 from locallearn.host.verify import verify
-from locallearn.quant.errors import DataError, DeviceError, InterruptedRun, LocalLearnError, Mismatch, RunError
+from locallearn.quant.errors import (
+    DataError,
+    DeviceError,
+    InterruptedRun,
+    LocalLearnError,
+    Mismatch,
+    RunError,
+    ToolError,
+)
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec, load_spec
 
 __all__ = [
     "Outcome",
+    "bench_command",
     "data_fetch_command",
     "data_list_command",
     "eval_command",
     "generate_command",
+    "plot_command",
+    "sweep_command",
     "train_command",
     "verify_command",
 ]
@@ -37,21 +51,40 @@ _DEFAULT_DATA = {64: "digits", 784: "mnist"}
 """What a network of so many inputs trains on where no data set is named."""
 
 
-def _load_data(args: argparse.Namespace, spec: NetworkSpec) -> Dataset:
-    source = args.data or _DEFAULT_DATA.get(spec.input.size)
+def _load_spec(args: argparse.Namespace) -> NetworkSpec:
+    return load_spec(args.spec).replaced(dict(args.set or ()))
+
+
+@contextmanager
+def _connect(args: argparse.Namespace, spec: NetworkSpec, terminal: Terminal) -> Iterator[Device]:
+    with connect(spec, args.device, terminal.stage) as device:
+        if device.name == "numpy" and args.device == "model":
+            terminal.say("numba is not installed (pip install 'locallearn[fast]'): the slow NumPy model")
+        yield device
+
+
+def _data_source(named: str | None, spec: NetworkSpec) -> str:
+    source = named or _DEFAULT_DATA.get(spec.input.size)
     if source is None:
         raise DataError(f"no data set has {spec.input.size} inputs by default: name one with --data")
-    args.data = source
-    data = datasets.load(source, args.data_dir)
+    return source
+
+
+def _load_data(args: argparse.Namespace, spec: NetworkSpec) -> Dataset:
+    args.data = _data_source(args.data, spec)
+    data = datasets.load(args.data, args.data_dir)
     datasets.check(data, spec.input.size, spec.classes)
     return data
 
 
 def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    spec = load_spec(args.spec)
+    spec = _load_spec(args)
     if args.seed is not None:
-        spec = replace(spec, training=replace(spec.training, seed=args.seed))
+        spec = spec.replaced({"training.seed": args.seed})
     data = _load_data(args, spec)
+    check_images(data.shape, spec.training.augment)
+    if args.validation is not None:
+        data = datasets.validation(data, args.validation)
     run = Run.create(args.out) if args.out else Run.create_under(Path("runs"), spec.name)
     epochs = args.epochs or spec.training.epochs
     terminal.say(
@@ -59,8 +92,12 @@ def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         f"{spec.classes} classes; {len(data.train_x)} training samples of {data.name}, "
         f"{len(data.test_x)} held out ({data.held_out})"
     )
-    with connect(spec, args.device, terminal.stage) as device:
-        origin = {"data_source": args.data, "data_dir": args.data_dir and str(args.data_dir)}
+    with _connect(args, spec, terminal) as device:
+        origin = {
+            "data_source": args.data,
+            "data_dir": args.data_dir and str(args.data_dir),
+            "validation": args.validation,
+        }
         report = train(device, data, run, epochs, args.limit, terminal, origin)
     terminal.say(f"weights, metrics and report in {run.path}")
     if report["interrupted"]:
@@ -75,33 +112,43 @@ def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 def eval_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     run = Run(args.folder)
     spec, weights = run.spec, run.weights()
+    held_out = None
     if args.data is None:
         # Only a run that came to its end says what it was trained on.
         report = run.report
         args.data = report.get("data_source")
+        held_out = report.get("validation")
         if args.data_dir is None and report.get("data_dir") is not None:
             args.data_dir = Path(report["data_dir"])
     data = _load_data(args, spec)
-    with connect(spec, args.device, terminal.stage) as device:
+    if held_out is not None:
+        data = datasets.validation(data, held_out)
+    with _connect(args, spec, terminal) as device:
         device.reset()
         device.write_weights(weights)
         results = device.stream(data.test_x, None, terminal.task("test", len(data.test_x)))
         name = device.name
     accuracy = results.accuracy(data.test_y)
-    terminal.say(f"{len(results)} samples of {data.name}   {accuracies(accuracy)}")
-    return {"device": name, "data": data.name, "samples": len(results), "test_accuracy[%]": accuracy}, None
+    terminal.say(f"{len(results)} samples of {data.name} ({data.held_out})   {accuracies(accuracy)}")
+    return {
+        "device": name,
+        "data": data.name,
+        "held_out": data.held_out,
+        "samples": len(results),
+        "test_accuracy[%]": accuracy,
+    }, None
 
 
 def verify_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    spec = load_spec(args.spec)
-    if args.device == "model":
+    spec = _load_spec(args)
+    if args.device in ("model", "numpy"):
         raise DeviceError("verify compares a chip with the golden model: --device is sim or the address of a chip")
     if args.data is None:
         pixels, labels = _made_samples(spec, args.samples)
     else:
         data = _load_data(args, spec)
         pixels, labels = data.train_x[: args.samples], data.train_y[: args.samples]
-    with connect(spec, args.device, terminal.stage) as device:
+    with _connect(args, spec, terminal) as device:
         assert isinstance(device, ChipDevice)
         summary = {"device": device.name} | verify(device, pixels, labels, terminal.task("verify", len(pixels)))
     if not summary["equal"]:
@@ -122,11 +169,28 @@ def _made_samples(spec: NetworkSpec, count: int) -> tuple[NDArray[np.uint8], NDA
     return (pixels * kept).astype(np.uint8), rng.integers(0, spec.classes, count)
 
 
+def bench_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.host.bench import bench
+    from locallearn.host.bench_table import speed_table
+
+    spec = _load_spec(args)
+    data = _load_data(args, spec)
+    report = bench(spec, data, args.samples, args.rounds, not args.no_sim, stage=terminal.stage)
+    terminal.say(
+        f"{spec.name}, layers of {', '.join(map(str, report['neurons']))}: second epoch of {data.name}, after a first "
+        f"one of {report['warm_up[samples]']} samples; rounds: {args.rounds}, the median counts; {report['processor']}"
+    )
+    terminal.show(speed_table(report))
+    for name, install in report["not_installed"].items():
+        terminal.say(f"{name} is not installed: {install}")
+    return report, None
+
+
 def generate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.rtl.chip import Chip
     from locallearn.sim.export import to_rtlil, to_verilog
 
-    spec = load_spec(args.spec)
+    spec = _load_spec(args)
     terminal.stage("writing RTL")
     text = (to_verilog if args.output.suffix == ".v" else to_rtlil)(Chip(spec))
     try:
@@ -145,6 +209,43 @@ def generate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         "event_memory[bits]": plan.event_bits,
         "dense_cycles": plan.dense_cycles,
     }, None
+
+
+def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    try:
+        from locallearn.host.sweep import run_sweep
+        from locallearn.host.sweep_spec import load_sweep
+        from locallearn.host.sweep_store import local_storage
+        from locallearn.host.sweep_worker import Work
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise ToolError("sweep needs Optuna: pip install 'locallearn[sweep]'") from None
+
+    sweep = load_sweep(args.file)
+    out = args.out or Path("sweeps") / sweep.name
+    storage = args.storage or local_storage(out)
+    job = Work(sweep, _data_source(sweep.data, sweep.spec), args.data_dir, out, storage)
+    summary = run_sweep(job, args.file, args.jobs or len(os.sched_getaffinity(0)), terminal)
+    terminal.say(f"trials.csv, summary.csv and the runs in {out}")
+    if summary["interrupted"]:
+        done = f"{summary['ended']} of {summary['trials']} trials"
+        return summary, InterruptedRun(f"interrupted; {done} are in {out}, the same command goes on")
+    if summary["failed"]:
+        first, message = next(iter(summary["failed"].items()))
+        count = f"{len(summary['failed'])} of {summary['trials']} trials"
+        return summary, RunError(f"{count} failed, the same command tries them again; trial {first:04d}: {message}")
+    return summary, None
+
+
+def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.host.plots import plot
+
+    terminal.stage("drawing")
+    drawn = plot(args.folder, args.out or args.folder, args.format)
+    for line in [*map(str, drawn.files), *drawn.notes]:
+        terminal.say(line)
+    return {"files": [str(path) for path in drawn.files], "notes": drawn.notes}, None
 
 
 def data_fetch_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:

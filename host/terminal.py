@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from locallearn.host.train import Display
 
@@ -45,6 +46,15 @@ class Terminal(Display):
     def task(self, text: str, total: int) -> Callable[[int], None]:
         task = self._begin(text, total)
         return lambda done: self._bars.update(task, completed=done)
+
+    def rename(self, text: str) -> None:
+        """The piece of work under way has another name from now on."""
+        assert self._current is not None
+        self._bars.update(self._current, description=text)
+
+    def show(self, table: Table) -> None:
+        """A table as wide as it needs, or as the terminal is."""
+        self._out.print(table, soft_wrap=False, crop=False, width=None if self._out.is_terminal else 10_000)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         if metrics["test_accuracy[%]"] is None:

@@ -63,10 +63,16 @@ def test_train_on_the_simulated_chip_and_evaluate(capsys: pytest.CaptureFixture[
     assert on_model["test_accuracy[%]"] == on_chip["test_accuracy[%]"] == report["test_accuracy[%]"]
 
 
-def test_train_on_the_model_gives_the_chips_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("augment", ["{}", "{ shift = 1, flip = true, cutout = 3 }"])
+def test_train_on_the_model_gives_the_chips_weights(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, augment: str
+) -> None:
     for device in ("sim", "model"):
-        arguments = ("--device", device, "--epochs", 1, "--limit", 64, "--seed", 5)
-        succeed(capsys, "train", *arguments, "--out", tmp_path / device)
+        arguments = ("--device", device, "--epochs", 2, "--limit", 64, "--seed", 5)
+        report = succeed(
+            capsys, "train", *arguments, "--set", f"training.augment={augment}", "--out", tmp_path / device
+        )
+        assert report["weights_equal_golden"] is (True if device == "sim" else None)
     for chip, model in zip(Run(tmp_path / "sim").weights(), Run(tmp_path / "model").weights(), strict=True):
         np.testing.assert_array_equal(chip, model)
 
@@ -102,7 +108,31 @@ def test_a_users_own_spec_and_data(capsys: pytest.CaptureFixture[str], tmp_path:
     assert succeed(capsys, "eval", tmp_path / "run")["test_accuracy[%]"] == report["test_accuracy[%]"]
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "verify", "generate", "data list", "data fetch"])
+def test_other_values_in_the_description(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    values = ("--set", "layers.*.lanes=32", "--set", "training.decay=[0, 1]", "--set", 'name="mine"', "--seed", 7)
+    report = succeed(capsys, "train", *values, "--device", "model", "--limit", 20, "--out", tmp_path / "run")
+    assert (report["spec"], report["seed"], report["epochs"]) == ("mine", 7, 2)
+    spec = Run(tmp_path / "run").spec
+    assert spec == load_spec("digits").replaced(
+        {"layers.*.lanes": 32, "training.decay": [0, 1], "name": "mine", "training.seed": 7}
+    )
+    summary = succeed(capsys, "generate", "--set", "layers.*.lanes=32", "-o", tmp_path / "chip.il")
+    assert summary["dense_cycles"] == 129 * 4
+
+
+def test_validation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """eval measures on what the run held out, and on the test part where the data are named."""
+    run = tmp_path / "run"
+    arguments = ("--device", "model", "--epochs", 1, "--limit", 200, "--validation", 150, "--out", run)
+    report = succeed(capsys, "train", *arguments)
+    assert (report["held_out"], report["validation"]) == ("last 150 training samples", 150)
+    again = succeed(capsys, "eval", run)
+    assert (again["samples"], again["held_out"]) == (150, "last 150 training samples")
+    assert again["test_accuracy[%]"] == report["test_accuracy[%]"]
+    assert succeed(capsys, "eval", run, "--data", "digits")["samples"] == 359
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "verify", "bench", "generate", "data list", "data fetch"])
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])
@@ -130,6 +160,26 @@ def test_impossible_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     code, line = fail(capsys, "generate", tmp_path / "s.toml", "-o", tmp_path / "x.v")
     assert code == 3
     assert "weight.bits = 40: must be between 2 and 16" in line
+
+
+def test_impossible_value(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fail(capsys, "verify", "--set", "layers.0.lane=4")
+    assert (code, line) == (3, "locallearn: unknown key layers[0].lane, did you mean lanes?")
+
+
+def test_too_many_for_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fail(capsys, "train", "--validation", 1438)
+    assert code == 4
+    assert line == "locallearn: digits has 1438 training samples, 1438 cannot be held out: needed are 1 to 1437"
+
+
+def test_images_too_small_to_shift(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Said before anything is built or written."""
+    arguments = ("--set", "training.augment.shift=9", "--out", tmp_path / "run")
+    code, line = fail(capsys, "train", *arguments)
+    assert code == 4
+    assert line == "locallearn: training.augment.shift = 9: at most 8 is possible with images of 8x8"
+    assert not (tmp_path / "run").exists()
 
 
 def test_wrong_image_size(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,6 +262,13 @@ def test_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     [
         (("train", "--epochs", "0"), "argument --epochs: 0: must be at least 1"),
         (("train", "--limit", "x"), "argument --limit: invalid whole number value: 'x'"),
+        (("train", "--validation", "0"), "argument --validation: 0: must be at least 1"),
+        (
+            ("train", "--set", "training.seed"),
+            "argument --set: training.seed: needed is PATH=VALUE with a value of TOML",
+        ),
+        (("train", "--set", "name=mine"), "weight='{ bits = 8, fraction = 7 }', name='\"mine\"'"),
+        (("train", "--set", "training.seed=1\nname='x'"), "needed is PATH=VALUE with a value of TOML"),
         (("generate", "-o", "chip.vhdl"), "chip.vhdl: must end in .v (Verilog) or .il (RTLIL)"),
     ],
 )
