@@ -34,6 +34,7 @@ def connect(spec: NetworkSpec, target: str, progress: Callable[[str], None] = la
     Raises DeviceError where the chip cannot be reached or is another one, ToolError where it cannot be built.
     """
     if target == "model":
+        progress("compiling the model")
         yield ModelDevice(spec, fastest_model())
     elif target == "numpy":
         yield ModelDevice(spec)

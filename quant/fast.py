@@ -26,8 +26,8 @@ Ints = NDArray[np.int64]
 _VECTOR = 32
 """Neurons are padded to a multiple of this, so that vector loops leave no rest."""
 
-_COUNTERS = ("events", "words_read", "words_written", "learned", "skipped", "saturated")
-_EVENTS, _WORDS_READ, _WORDS_WRITTEN, _LEARNED, _SKIPPED, _SATURATED = range(len(_COUNTERS))
+# In the order of LayerCounters.
+_EVENTS, _WORDS_READ, _WORDS_WRITTEN, _LEARNED, _SKIPPED, _SATURATED = range(6)
 
 
 class _Numbers(NamedTuple):
@@ -54,7 +54,7 @@ class _State(NamedTuple):
     memory: NDArray[np.int16]  # (fan_in, padded) weights
     masks: NDArray[np.int32]  # (classes, padded) the classifier's M' as all ones and all zeros
     words: NDArray[np.uint64]  # (groups * fan_in + 64,) noise, the next 64 words in front
-    counters: NDArray[np.int64]  # as _COUNTERS
+    counters: NDArray[np.int64]  # (6,) as LayerCounters
 
 
 class _Scratch(NamedTuple):
@@ -268,9 +268,7 @@ class _FastLayer:
         masks[:, : plan.neurons] = -classifier.signs(plan, plan.classifier_seed).T
         words = np.zeros(plan.weight_rows + STATE_BITS, np.uint64)
         words[:STATE_BITS] = LeapingLfsr(plan.noise_seed, NOISE_LEAP).take(STATE_BITS)
-        self._state = _State(
-            np.zeros((plan.fan_in, padded), np.int16), masks, words, np.zeros(len(_COUNTERS), np.int64)
-        )
+        self._state = _State(np.zeros((plan.fan_in, padded), np.int16), masks, words, np.zeros(6, np.int64))
         self.weights = plan.initial_weights()
         self._scratch = _Scratch(
             inputs=np.zeros(plan.fan_in, np.int64),
@@ -315,7 +313,7 @@ class _FastLayer:
 
     @property
     def counters(self) -> LayerCounters:
-        return LayerCounters(**dict(zip(_COUNTERS, self._state.counters.tolist(), strict=True)))
+        return LayerCounters(*self._state.counters.tolist())
 
     def clear_counters(self) -> None:
         self._state.counters[:] = 0
@@ -325,33 +323,26 @@ class _FastLayer:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         activations = np.zeros((len(x), self.plan.neurons), np.uint8)
         predicted, error_size = np.zeros((2, len(x)), np.int64)
-        scale = self.plan.max_decay - decay
-        _run(
-            x,
-            labels,
-            scale,
-            classifier.TABLE,
-            self._numbers,
-            self._state,
-            self._scratch,
-            activations,
-            predicted,
-            error_size,
-        )
-        return activations, predicted, error_size
+        scale, table = self.plan.max_decay - decay, classifier.TABLE
+        results = activations, predicted, error_size
+        _run(x, labels, scale, table, self._numbers, self._state, self._scratch, *results)
+        return results
 
 
 class FastNetwork(Model):
-    """`GoldenNetwork`, compiled. The very first use on a machine compiles, which takes some seconds."""
+    """`GoldenNetwork`, compiled. The first one on a machine is: that takes some seconds."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
         self._layers = [_FastLayer(plan) for plan in self.plan.layers]
+        # Compiles, or loads what was compiled before; no batch has to wait for it.
+        self.run(np.zeros((0, spec.input.size), np.uint8))
 
     def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
         self._check(x, labels)
-        if labels is None:
-            labels = np.full(len(x), -1)
+        # Of one type and without gaps: each other kind of array would be compiled for anew.
+        x = np.ascontiguousarray(x, np.uint8)
+        labels = np.full(len(x), -1) if labels is None else np.ascontiguousarray(labels, np.int64)
         activations, predicted, error_size = [], [], []
         for layer in self._layers:
             x, classes, errors = layer.run(x, labels, self.decay)
