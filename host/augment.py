@@ -1,4 +1,4 @@
-"""Training images changed at random by the host: shifted, mirrored, with a square cut out."""
+"""Training images changed at random by the host: shifted, mirrored, with a square or single pixels cut out."""
 
 import math
 
@@ -11,12 +11,10 @@ from locallearn.quant.spec import AugmentSpec
 
 __all__ = ["augment", "check"]
 
-_OFF = AugmentSpec()
-
 
 def check(shape: tuple[int, ...], spec: AugmentSpec) -> None:
     """That images of `shape` can be augmented so. Raises DataError where they have no rows and columns or too few."""
-    if spec == _OFF:
+    if not (spec.shift or spec.flip or spec.cutout):
         return
     if len(shape) not in (2, 3):
         raise DataError(
@@ -35,12 +33,22 @@ def augment(
 ) -> NDArray[np.uint8]:
     """Images (n, size) of `shape`, C order, changed at random; `pixels` itself where `spec` asks for nothing.
 
-    `rng` is drawn from image by image, five numbers each whatever the spec: what happens to an image neither
-    depends on how many follow nor on what else happens to it. Raises DataError as `check` does.
+    Two equal generators do the same to an image however many follow, and shift, flip and cutout the same whatever
+    else happens to it. Raises DataError as `check` does.
     """
     check(shape, spec)
-    if spec == _OFF:
-        return pixels
+    (grain,) = rng.spawn(1)
+    if spec.shift or spec.flip or spec.cutout:
+        pixels = _move(pixels, shape, spec, rng)
+    if spec.drop:
+        pixels = pixels * (grain.integers(0, 256, pixels.shape, np.uint8) >= round(256 * spec.drop))
+    return pixels
+
+
+def _move(
+    pixels: NDArray[np.uint8], shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """All that is done to whole images, by five numbers each."""
     rows, columns = shape[-2:]
     images = pixels.reshape(len(pixels), math.prod(shape[:-2]), rows, columns)
     down, right, mirror, *centre = rng.random((len(pixels), 5)).T

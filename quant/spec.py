@@ -81,11 +81,13 @@ class AugmentSpec:
     shift   pixels, uniform from -shift to shift in both directions; zeros come in at the edges
     flip    mirror left and right, every second image
     cutout  side of a square of zeros, its centre anywhere in the image, clipped at the edges
+    drop    share of the numbers that become 0, each by its own chance, in steps of 1/256
     """
 
     shift: int = 0
     flip: bool = False
     cutout: int = 0
+    drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,9 @@ class NetworkSpec:
             _check_int(f"training.decay[{epoch}]", shift, 0, MAX_DECAY)
         for name in ("shift", "cutout"):
             _check_int(f"training.augment.{name}", getattr(self.training.augment, name), 0, MAX_INPUTS)
+        drop = self.training.augment.drop
+        if isinstance(drop, bool) or not isinstance(drop, int | float) or not 0 <= drop < 1:
+            raise SpecError(f"training.augment.drop = {drop!r}: must be a number from 0 to below 1")
         if not isinstance(self.training.augment.flip, bool):
             raise SpecError(f"training.augment.flip = {self.training.augment.flip!r}: must be true or false")
         self._check_shifts()

@@ -15,9 +15,13 @@ from locallearn.quant.spec import AugmentSpec
 
 
 def naive(
-    image: NDArray[np.uint8], shape: tuple[int, ...], spec: AugmentSpec, chance: NDArray[np.float64]
+    image: NDArray[np.uint8],
+    shape: tuple[int, ...],
+    spec: AugmentSpec,
+    chance: NDArray[np.float64],
+    grain: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
-    """One image (size,): where each of its pixels comes from, by five numbers between 0 and 1."""
+    """One image (size,): where each of its pixels comes from, by five numbers between 0 and 1, and a byte a pixel."""
     rows, columns = shape[-2:]
     channels = image.size // (rows * columns)
     down, right = (math.floor(chance[i] * (2 * spec.shift + 1)) - spec.shift for i in (0, 1))
@@ -32,6 +36,8 @@ def naive(
                     x = columns - 1 - x
                 if top <= row < top + spec.cutout and left <= column < left + spec.cutout:
                     continue
+                if grain[(channel * rows + row) * columns + column] < 256 * spec.drop:
+                    continue
                 if 0 <= y < rows and 0 <= x < columns:
                     out[channel, row, column] = image[(channel * rows + y) * columns + x]
     return out.reshape(-1)
@@ -42,7 +48,7 @@ def cases(draw: DrawFn) -> tuple[NDArray[np.uint8], tuple[int, ...], AugmentSpec
     side = st.integers(1, 7)
     shape = draw(st.tuples(side, side) | st.tuples(st.integers(1, 3), side, side))
     most = st.integers(0, min(shape[-2:]))
-    spec = AugmentSpec(draw(most), draw(st.booleans()), draw(most))
+    spec = AugmentSpec(draw(most), draw(st.booleans()), draw(most), draw(st.integers(0, 255)) / 256)
     pixels = np.random.default_rng(draw(st.integers(0, 99))).integers(1, 256, (draw(st.integers(0, 12)), *shape))
     return pixels.astype(np.uint8).reshape(len(pixels), math.prod(shape)), shape, spec
 
@@ -53,19 +59,19 @@ def test_equals_the_naive_definition(case: tuple, seed: int) -> None:
     before = pixels.copy()
     augmented = augment(pixels, shape, spec, np.random.default_rng(seed))
     chance = np.random.default_rng(seed).random((len(pixels), 5))
-    expected = [naive(image, shape, spec, numbers) for image, numbers in zip(pixels, chance, strict=True)]
+    grain = np.random.default_rng(seed).spawn(1)[0].integers(0, 256, pixels.shape, np.uint8)
+    by = zip(pixels, chance, grain, strict=True)
+    expected = [naive(image, shape, spec, numbers, bytes_) for image, numbers, bytes_ in by]
     np.testing.assert_array_equal(augmented, np.array(expected, np.uint8).reshape(pixels.shape), strict=True)
     np.testing.assert_array_equal(pixels, before)
 
 
 @given(cases(), st.integers(0, 12))
-def test_chunks_make_no_difference(case: tuple, cut: int) -> None:
+def test_what_follows_makes_no_difference(case: tuple, count: int) -> None:
     """So an epoch's first images are the same whatever --limit is."""
     pixels, shape, spec = case
     whole = augment(pixels, shape, spec, np.random.default_rng(3))
-    rng = np.random.default_rng(3)
-    parts = [augment(part, shape, spec, rng) for part in (pixels[:cut], pixels[cut:])]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(augment(pixels[:count], shape, spec, np.random.default_rng(3)), whole[:count])
 
 
 def places(spec: AugmentSpec) -> NDArray[np.int64]:
@@ -98,6 +104,13 @@ def test_every_centre_is_as_likely() -> None:
     assert (abs((kept == 0).sum(axis=0) - 160) < 60).all()
     clipped = augment(pixels, (5, 5), AugmentSpec(cutout=3), np.random.default_rng(0))
     assert set((25 - clipped.sum(axis=1)).tolist()) == {4, 6, 9}
+
+
+def test_as_many_pixels_are_dropped_as_told() -> None:
+    """Of images without rows and columns too."""
+    kept = augment(np.ones((4000, 25), np.uint8), (25,), AugmentSpec(drop=0.25), np.random.default_rng(0))
+    assert abs((kept == 0).sum() - 25000) < 600  # 137 is the standard deviation
+    assert (abs((kept == 0).sum(axis=0) - 1000) < 130).all()
 
 
 def test_nothing_by_default() -> None:

@@ -165,6 +165,9 @@ def changed(changes: dict[str, Any]) -> str:
         ({"training.decay": [0, 1.5]}, f"training.decay[1] = 1.5: {WHOLE}"),
         ({"training.augment": 2}, "training.augment = 2: must be a table"),
         ({"training.augment.shift": 1.5}, f"training.augment.shift = 1.5: {WHOLE}"),
+        ({"training.augment.drop": 1.0}, "training.augment.drop = 1.0: must be a number from 0 to below 1"),
+        ({"training.augment.drop": True}, "training.augment.drop = True: must be a number from 0 to below 1"),
+        ({"training.augment.drop": "a"}, "training.augment.drop = 'a': must be a number from 0 to below 1"),
         ({"training.augment.flip": 1}, "training.augment.flip = 1: must be true or false"),
         # out of range
         ({"classes": 1}, "classes = 1: must be between 2 and 256"),
@@ -262,7 +265,13 @@ PATHS = [
     *("name", "classes", "error_bits", "input", "input.size", "input.bits", "input.fraction", "activation"),
     *("activation.bits", "weight", "weight.fraction", "layers", "layers.0", "layers.0.neurons", "layers.1.lanes"),
     *("layers.0.rate_shift", "layers.1.score_shift", "training", "training.decay", "training.seed", "other"),
-    *("training.augment", "training.augment.shift", "training.augment.flip", "training.augment.cutout"),
+    *(
+        "training.augment",
+        "training.augment.shift",
+        "training.augment.flip",
+        "training.augment.cutout",
+        "training.augment.drop",
+    ),
 ]
 
 
