@@ -226,7 +226,7 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     out = args.out or Path("sweeps") / sweep.name
     storage = args.storage or local_storage(out)
     job = Work(sweep, _data_source(sweep.data, sweep.spec), args.data_dir, out, storage)
-    summary = run_sweep(job, args.file, args.jobs or len(os.sched_getaffinity(0)), terminal)
+    summary = run_sweep(job, args.file, args.jobs or _cores(), terminal)
     terminal.say(f"trials.csv, summary.csv and the runs in {out}")
     if summary["interrupted"]:
         done = f"{summary['ended']} of {summary['trials']} trials"
@@ -236,6 +236,11 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         count = f"{len(summary['failed'])} of {summary['trials']} trials"
         return summary, RunError(f"{count} failed, the same command tries them again; trial {first:04d}: {message}")
     return summary, None
+
+
+def _cores() -> int:
+    """That this process may use; not every system can tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
