@@ -19,6 +19,7 @@ __all__ = [
     "CLIPPED",
     "ERROR_BARS",
     "MARKERS",
+    "REACH",
     "STYLE",
     "WIDTH",
     "accuracy_limits",
@@ -31,6 +32,9 @@ __all__ = [
     "panels",
     "set_title",
 ]
+
+REACH = 8.0
+"""For `accuracy_limits` of trained networks."""
 
 WIDTH = 8.0
 """Inches; at 100 dots an inch the width of a README."""
@@ -78,11 +82,14 @@ def line_styles(count: int, ordered: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def accuracy_limits(mean: NDArray[np.float64], deviation: NDArray[np.float64] | None = None) -> tuple[float, float]:
+def accuracy_limits(
+    mean: NDArray[np.float64], deviation: NDArray[np.float64] | None = None, reach: float = 3
+) -> tuple[float, float]:
     """Of an axis for `mean` and its error bars, in %, where NaN does not count.
 
     What is far below the rest must not squash it: the lower limit is the lowest value, but no further below the
-    highest than three times the median's distance.
+    highest than `reach` times the median's distance. First epochs are far below; of configurations, which have all
+    been trained, most of them should be seen: REACH.
     """
     values = mean if deviation is None else np.concatenate([mean, mean - deviation, mean + deviation])
     values = values[np.isfinite(values)]
@@ -90,7 +97,7 @@ def accuracy_limits(mean: NDArray[np.float64], deviation: NDArray[np.float64] | 
     distance = high - float(np.median(values))
     low = float(values.min())
     if distance > 0:
-        low = max(low, high - 3 * distance)
+        low = max(low, high - reach * distance)
     room = max(0.06 * (high - low), 0.1)
     return low - room, high + room
 

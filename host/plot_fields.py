@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from locallearn.host.plot_axes import (
     ERROR_BARS,
+    REACH,
     accuracy_limits,
     legend_below,
     line_styles,
@@ -68,7 +69,7 @@ def against(sweep: Sweep, field: str, others: Sequence[str], title: str) -> Figu
         styles = line_styles(sweep.layers)
     set_title(figure, title)
     _, means, deviations = zip(*lines.values(), strict=True)
-    limits = accuracy_limits(np.concatenate(means), np.concatenate(deviations))
+    limits = accuracy_limits(np.concatenate(means), np.concatenate(deviations), REACH)
     for axes in grid:
         axes.set_ylim(limits)
     for line, (numbers, mean, deviation) in enumerate(lines.values()):
@@ -101,7 +102,7 @@ def heat_map(sweep: Sweep, x: str, y: str, title: str) -> Figure:
     height = 0.7 + 0.42 * len(rows)
     figure, grid = panels(sweep.layers, across, height, _axis_name(sweep, x), _axis_name(sweep, y))
     set_title(figure, title + _best_of_others(sweep, [x, y]))
-    low, high = accuracy_limits(cells)
+    low, high = accuracy_limits(cells, reach=REACH)
     for layer, axes in enumerate(grid):
         image = axes.imshow(cells[layer], cmap="viridis", vmin=low, vmax=high, origin="lower", aspect="auto")
         axes.grid(False)

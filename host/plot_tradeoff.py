@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from locallearn.host.plot_axes import (
     ERROR_BARS,
     MARKERS,
+    REACH,
     WIDTH,
     accuracy_limits,
     colours,
@@ -34,7 +35,8 @@ def tradeoff(sweep: Sweep, title: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     set_title(figure, title)
     axes = figure.subplots()
-    axes.set_ylim(accuracy_limits(*_points(sweep.configurations)[1:]))
+    _, mean, deviation = _points(sweep.configurations)
+    axes.set_ylim(accuracy_limits(mean, deviation, REACH))
     axes.set_xlabel("weight memory [kbit]")
     axes.set_ylabel("held-out accuracy of the best layer [%]")
 
