@@ -19,14 +19,13 @@ import random
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from locallearn.host.datasets import NAMES
 from locallearn.quant.errors import SpecError
-from locallearn.quant.spec import NetworkSpec, load_spec, preset_names
+from locallearn.quant.spec import NetworkSpec, check_keys, load_spec, preset_names
 
 __all__ = ["SEED", "Sweep", "Values", "load_sweep", "values_text"]
 
@@ -173,12 +172,7 @@ def load_sweep(path: Path) -> Sweep:
 
 
 def _sweep(table: dict[str, Any], path: Path) -> Sweep:
-    known = {field.name for field in fields(Sweep)} | {"set"}
-    for key in table:
-        if key not in known:
-            close = get_close_matches(key, known, 1)
-            hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
-            raise SpecError(f"unknown key {key}{hint}")
+    check_keys("", table, {field.name for field in fields(Sweep)} | {"set"}, set())
     source = _text(table, "spec", None)
     if source is None:
         raise SpecError("spec is missing: a preset or a .toml file")

@@ -20,7 +20,16 @@ import tomli_w
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 
-__all__ = ["AugmentSpec", "InputSpec", "LayerSpec", "NetworkSpec", "TrainingSpec", "load_spec", "preset_names"]
+__all__ = [
+    "AugmentSpec",
+    "InputSpec",
+    "LayerSpec",
+    "NetworkSpec",
+    "TrainingSpec",
+    "check_keys",
+    "load_spec",
+    "preset_names",
+]
 
 # What the arithmetic and the packets can carry; everything inside these ranges is built and tested.
 MAX_INPUTS = 1 << 16
@@ -340,7 +349,8 @@ def _with(place: Any, path: str, keys: list[str], value: object) -> Any:
     ]
 
 
-def _check_keys(where: str, table: dict[str, Any], known: set[str], needed: set[str]) -> None:
+def check_keys(where: str, table: dict[str, Any], known: set[str], needed: set[str]) -> None:
+    """Raises SpecError for a key of `table` that is not known, or is needed and missing; `where` stands before it."""
     for key in table:
         if key not in known:
             close = get_close_matches(key, known, 1)
@@ -356,14 +366,14 @@ def _section(where: str, table: object, cls: type[Any]) -> dict[str, Any]:
     fields = dataclasses.fields(cls)
     known = {f.name for f in fields}
     needed = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
-    _check_keys(f"{where}." if where else "", table, known, needed)
+    check_keys(f"{where}." if where else "", table, known, needed)
     return dict(table)
 
 
 def _format(where: str, table: object, signed: bool) -> QFormat:
     if not isinstance(table, dict):
         raise SpecError(f"{where} = {table!r}: must be a table such as {{ bits = 8, fraction = 4 }}")
-    _check_keys(f"{where}.", table, {"bits", "fraction"}, {"bits", "fraction"})
+    check_keys(f"{where}.", table, {"bits", "fraction"}, {"bits", "fraction"})
     for key, value in table.items():
         _check_whole(f"{where}.{key}", value)
     return QFormat(table["bits"], table["fraction"], signed)
