@@ -20,6 +20,9 @@ __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace, Terminal], Outcome]
 
+_Add = Callable[..., argparse.ArgumentParser]
+"""Makes a command's parser: name, function, help, example, and the parent where it is an action of another."""
+
 _ANYWHERE = (
     "sim (the RTL in Verilator), model (the golden model, compiled where numba is installed), "
     "numpy (the same in NumPy), or a chip's port: /dev/ttyUSB0, socket://host:port"
@@ -93,30 +96,8 @@ def _add_data_dir(command: argparse.ArgumentParser, text: str) -> None:
     command.add_argument("--data-dir", metavar="DIR", type=Path, help=f"{text} (default: {folder})")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="locallearn",
-        description="Train neural networks inside an FPGA.",
-        formatter_class=_Help,
-        epilog="exit codes: 0 done, 2 wrong arguments, 3 impossible description, 4 data, 5 missing or failed tool,\n"
-        "6 device, 7 run folder, 8 chip and golden model differ, 130 interrupted\n\n"
-        "example: locallearn train",
-    )
-    parser.add_argument("--version", action="version", version=metadata.version("locallearn"))
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, run: Command, text: str, example: str, parent: Any = subparsers) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = parent.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=f"example: {example}",
-            formatter_class=_Help,
-        )
-        command.set_defaults(run=run)
-        command.add_argument("--json", action="store_true", help="end with the summary as one line of JSON")
-        return command
-
+def _add_network_commands(add: _Add) -> None:
+    """What is done with one network."""
     command = add(
         "train",
         commands.train_command,
@@ -167,6 +148,17 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = add(
+        "generate", commands.generate_command, "write a network's RTL", "locallearn generate mnist -o mnist.v"
+    )
+    _add_spec(command)
+    command.add_argument(
+        "-o", "--output", type=_rtl_file, required=True, metavar="FILE.v|FILE.il", help="Verilog or RTLIL"
+    )
+
+
+def _add_study_commands(add: _Add) -> None:
+    """What compares many, or shows what came out."""
+    command = add(
         "bench",
         commands.bench_command,
         "measure training speed: models, simulated chip and PyTorch in one run",
@@ -177,14 +169,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--samples", type=_whole(1), metavar="N", help="of an epoch, at random (default: all)")
     command.add_argument("--rounds", type=_whole(1), metavar="N", default=5, help="turns of each; the median counts")
     command.add_argument("--no-sim", action="store_true", help="without the simulated chip, which takes long to build")
-
-    command = add(
-        "generate", commands.generate_command, "write a network's RTL", "locallearn generate mnist -o mnist.v"
-    )
-    _add_spec(command)
-    command.add_argument(
-        "-o", "--output", type=_rtl_file, required=True, metavar="FILE.v|FILE.il", help="Verilog or RTLIL"
-    )
 
     command = add(
         "sweep",
@@ -212,6 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="DIR", help="for the pictures (default: the folder itself)")
     command.add_argument("--format", choices=FORMATS, default="svg", help="of the files")
 
+
+def _add_data_commands(add: _Add, subparsers: Any) -> None:
     data = subparsers.add_parser("data", help="list and download data sets", formatter_class=_Help)
     actions = data.add_subparsers(metavar="ACTION", required=True)
     add(
@@ -227,6 +213,35 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", metavar="NAME", help=", ".join(datasets.NAMES))
     _add_data_dir(command, "where to put it")
     command.add_argument("--mirror", metavar="URL", help="fetch from here instead of the publisher")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="locallearn",
+        description="Train neural networks inside an FPGA.",
+        formatter_class=_Help,
+        epilog="exit codes: 0 done, 2 wrong arguments, 3 impossible description, 4 data, 5 missing or failed tool,\n"
+        "6 device, 7 run folder, 8 chip and golden model differ, 130 interrupted\n\n"
+        "example: locallearn train",
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("locallearn"))
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Command, text: str, example: str, parent: Any = subparsers) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = parent.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"example: {example}",
+            formatter_class=_Help,
+        )
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="end with the summary as one line of JSON")
+        return command
+
+    _add_network_commands(add)
+    _add_study_commands(add)
+    _add_data_commands(add, subparsers)
     return parser
 
 

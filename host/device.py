@@ -131,7 +131,7 @@ class Device(ABC):
 
 
 class ModelDevice(Device):
-    """A model in software: `model(spec)` makes it, called `name`."""
+    """A model in software, which `model(spec)` makes: NumPy's is called `numpy`, the compiled one `model`."""
 
     def __init__(self, spec: NetworkSpec, model: Callable[[NetworkSpec], Model] = GoldenNetwork) -> None:
         super().__init__(spec)

@@ -185,6 +185,9 @@ class GoldenNetwork(Model):
         Raises ValueError where sample, label or `decay` do not fit the network.
         """
         self._check(x[np.newaxis], None if label is None else np.array([label]))
+        return self._step(x, label)
+
+    def _step(self, x: NDArray[np.uint8], label: int | None) -> list[LayerTrace]:
         traces = []
         activations = x.astype(np.int64)
         for layer in self.layers:
@@ -194,7 +197,7 @@ class GoldenNetwork(Model):
 
     def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
         self._check(x, labels)
-        traces = [self.step(sample, None if labels is None else int(labels[k])) for k, sample in enumerate(x)]
+        traces = [self._step(sample, None if labels is None else int(labels[k])) for k, sample in enumerate(x)]
         shape = (len(x), len(self.layers))
         return BatchTrace(
             [

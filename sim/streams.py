@@ -90,11 +90,8 @@ def pace(kind: str, seed: int) -> Pace:
 # -- the two ends ------------------------------------------------------------------------------------------
 
 
-class Source:
-    """Offers payloads to the block's input stream `name`, in the background. Create it after `start`.
-
-    While nothing is valid the payload is random: a block that looks at it regardless gives itself away.
-    """
+class _Stream:
+    """The block's stream `name`, whose payloads are of `layout`, at a pace."""
 
     def __init__(self, dut: Any, name: str, layout: ShapeLike, pace: Pace) -> None:
         self._name, self._layout, self._pace = name, layout, pace
@@ -102,6 +99,16 @@ class Source:
         self._payload = getattr(dut, f"{name}__payload")
         self._valid = getattr(dut, f"{name}__valid")
         self._ready = getattr(dut, f"{name}__ready")
+
+
+class Source(_Stream):
+    """Offers payloads to the block's input stream `name`, in the background. Create it after `start`.
+
+    While nothing is valid the payload is random: a block that looks at it regardless gives itself away.
+    """
+
+    def __init__(self, dut: Any, name: str, layout: ShapeLike, pace: Pace) -> None:
+        super().__init__(dut, name, layout, pace)
         self._queue: deque[int] = deque()
         self._offering = False
         self._noise = Random(name)
@@ -146,18 +153,14 @@ class Received:
     payload: Any
 
 
-class Sink:
+class Sink(_Stream):
     """Takes payloads from the block's output stream `name`, in the background. Create it after `start`.
 
     A payload that changes or is withdrawn while the block waits for `ready` fails the test.
     """
 
     def __init__(self, dut: Any, name: str, layout: ShapeLike, pace: Pace) -> None:
-        self._name, self._layout, self._pace = name, layout, pace
-        self._clk = dut.clk
-        self._payload = getattr(dut, f"{name}__payload")
-        self._valid = getattr(dut, f"{name}__valid")
-        self._ready = getattr(dut, f"{name}__ready")
+        super().__init__(dut, name, layout, pace)
         self.received: list[Received] = []
         self._compared = 0
         cocotb.start_soon(self._run())
