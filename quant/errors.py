@@ -5,6 +5,7 @@ message says what was given and what is needed. Anything else that escapes is a 
 """
 
 __all__ = [
+    "BuildError",
     "DataError",
     "DeviceError",
     "InterruptedRun",
@@ -35,7 +36,7 @@ class DataError(LocalLearnError):
 
 
 class ToolError(LocalLearnError):
-    """A tool (compiler, Verilator, yosys) is missing or failed."""
+    """A tool (compiler, Verilator, yosys, nextpnr) is missing or failed."""
 
     exit_code = 5
 
@@ -56,6 +57,12 @@ class Mismatch(LocalLearnError):
     """Chip and golden model differ."""
 
     exit_code = 8
+
+
+class BuildError(LocalLearnError):
+    """A network does not fit a board or its clock, or a build folder cannot be read or written."""
+
+    exit_code = 9
 
 
 class InterruptedRun(LocalLearnError):

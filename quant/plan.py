@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from locallearn.quant.formats import QFormat
 from locallearn.quant.spec import NetworkSpec
 
-__all__ = ["ERROR_TABLE", "NOISE_LEAP", "LayerPlan", "NetworkPlan", "lane_rotation"]
+__all__ = ["BANK_LANES", "ERROR_TABLE", "EVENT_MARGIN", "NOISE_LEAP", "LayerPlan", "NetworkPlan", "lane_rotation"]
 
 ERROR_TABLE = tuple(round(256 * 2 ** (-u / 4)) for u in range(36))
 """2^(-u/4) with 8 fraction bits; beyond the table it is 0. A quarter of an octave is fine enough for a softmax
@@ -24,8 +24,15 @@ NOISE_LEAP = 32
 _NOISE_SPACING = 11
 """Odd, so that the rotations of 64 lanes all differ; more than the usual 8 noise bits, so neighbours share none."""
 
+EVENT_MARGIN = 3
+"""Words that an event buffer keeps free, since it decides early whether it takes another event."""
+
 SAMPLES_HELD = 4
 """Samples that an event buffer can hold beside one another, room for their events permitting."""
+
+
+BANK_LANES = 8
+"""Lanes of a bank: so few that one register reaches all of them and their memory within a cycle."""
 
 
 def lane_rotation(lane: int) -> int:
@@ -75,6 +82,11 @@ class LayerPlan:
         return self.spec.weight
 
     @property
+    def banks(self) -> tuple[range, ...]:
+        """The lanes of each bank."""
+        return tuple(range(first, min(first + BANK_LANES, self.lanes)) for first in range(0, self.lanes, BANK_LANES))
+
+    @property
     def groups(self) -> int:
         """Passes over the events a sample: neurons / lanes, rounded up."""
         return -(-self.neurons // self.lanes)
@@ -91,8 +103,9 @@ class LayerPlan:
 
     @property
     def event_depth(self) -> int:
-        """Words of the event buffer: a power of two with room for two samples without a single zero."""
-        return 1 << (2 * self.fan_in - 1).bit_length()
+        """Words of the event buffer: a power of two with room for two samples without a single zero, all but those
+        of the margin; one sample always fits beside it."""
+        return 1 << max(2 * self.fan_in - 1, 2 * EVENT_MARGIN - 1).bit_length()
 
     @property
     def event_index_bits(self) -> int:
@@ -110,9 +123,11 @@ class LayerPlan:
 
     @property
     def accumulator_bits(self) -> int:
-        """Signed; the worst sum fits, so accumulators never saturate."""
-        worst = -self.weight_format.min * (self.inputs * self.input_format.max + self.input_format.half)
-        return worst.bit_length() + 1
+        """Signed; the worst sums fit, that with half an activation's unit included: accumulators never saturate."""
+        total = self.inputs * self.input_format.max + self.input_format.half
+        low = self.weight_format.min * total
+        high = self.weight_format.max * total + (1 << self.requantise_shift >> 1)
+        return max(~low, high).bit_length() + 1
 
     @property
     def requantise_shift(self) -> int:
@@ -225,6 +240,10 @@ class NetworkPlan:
     @property
     def classes(self) -> int:
         return self.spec.classes
+
+    def results_waiting(self, layer: int) -> int:
+        """Results of a layer that can wait for the last layer's: it is ahead by as many samples as fit in between."""
+        return (SAMPLES_HELD + 1) * (len(self.layers) - layer)
 
     @property
     def weight_bits(self) -> int:

@@ -1,19 +1,22 @@
 """Reads and writes of regions: packets become one access an element, and elements become bytes."""
 
-from amaranth import Cat, Module, Mux, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.packets import ACCESS, Opcode
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.registers import ELEMENT_BITS, regions
+from locallearn.quant.registers import ELEMENT_BITS, Kind, regions
 from locallearn.rtl.layouts import AccessSignature
 
 __all__ = ["AccessUnit"]
 
 
 class AccessUnit(wiring.Component):
-    """Walks over the rows and lanes of a request. About 6 cycles an element and one a byte.
+    """Walks over the rows and lanes of a request. About 9 cycles an element and one a byte.
 
     i, write   a READ or WRITE packet's fields; ready when all of it is done
     start      nothing is in flight, so the request may begin
@@ -45,21 +48,27 @@ class AccessUnit(wiring.Component):
         table = regions(self._network)
         max_lanes = max(region.lanes for region in table.values())
 
-        # The shape of the region that is asked for.
+        # Whether each region is the one that is asked for, and in the next cycle its shape, all 0 where none is.
+        asked = {key: Signal(name=f"asked_{key[0]}_{key[1].name.lower()}") for key in table}
+        m.d.sync += [
+            this.eq((request.layer == layer) & (request.kind == kind)) for (layer, kind), this in asked.items()
+        ]
+
+        def of_asked(values: dict[tuple[int, Kind], int]) -> Value:
+            return reduce(or_, (Mux(asked[key], value, 0) for key, value in values.items()))
+
         known = Signal()
         last_lane, last_byte = Signal(range(max_lanes)), Signal(range(ELEMENT_BITS // 8))
-        with m.Switch(Cat(request.layer, request.kind)):
-            for (layer, kind), region in table.items():
-                with m.Case(layer | kind << 8):
-                    m.d.comb += [
-                        known.eq(1),
-                        last_lane.eq(region.lanes - 1),
-                        last_byte.eq(region.size - 1),
-                    ]
+        m.d.sync += [
+            known.eq(Cat(asked.values()).any()),
+            last_lane.eq(of_asked({key: region.lanes - 1 for key, region in table.items()})),
+            last_byte.eq(of_asked({key: region.size - 1 for key, region in table.items()})),
+        ]
 
         element = Signal(ELEMENT_BITS)
         byte = Signal(range(ELEMENT_BITS // 8))
-        row, lane, left = Signal(32), Signal(range(max_lanes)), Signal(32)
+        row, lane, left = Signal(len(access.row)), Signal(range(max_lanes)), Signal(32)
+        final = Signal()
         m.d.comb += [
             self.layer.eq(request.layer),
             access.write.eq(self.write),
@@ -69,23 +78,21 @@ class AccessUnit(wiring.Component):
             access.data.eq(element),
         ]
 
-        def next_element(state: str) -> None:
-            m.d.sync += [byte.eq(0), lane.eq(lane + 1)]
-            m.next = state
-            with m.If(lane == last_lane):
-                m.d.sync += [lane.eq(0), row.eq(row + 1), left.eq(left - 1)]
-                with m.If(left == 1):
-                    m.next = "Finish"
+        # An element takes several cycles: whether it is the last of its row, and that the last, is known in its end.
+        row_done = Signal()
+        m.d.sync += [final.eq(left == 1), row_done.eq(lane == last_lane)]
 
         with m.FSM(name="access_phase"):
             with m.State("Idle"), m.If(self.i.valid & self.start):
-                m.d.comb += self.error.eq(~known)
                 m.d.sync += [row.eq(request.row), left.eq(request.rows), lane.eq(0), byte.eq(0)]
+                m.next = "Look up"
+            with m.State("Look up"):
                 m.next = "Announce"
             with m.State("Announce"):
                 # A write is announced when it is over, a read before its data.
                 m.d.comb += [self.o.valid.eq(~self.write), self.o.payload.eq(Opcode.DATA)]
                 with m.If(self.write | self.o.ready):
+                    m.d.comb += self.error.eq(~known)
                     with m.If(request.rows == 0):
                         m.next = "Finish"
                     with m.Elif(self.write):
@@ -94,24 +101,38 @@ class AccessUnit(wiring.Component):
                         m.next = "Request"
             with m.State("Collect"):
                 m.d.comb += self.data.ready.eq(1)
+                # Whatever is there in the end: what is taken counts.
+                m.d.sync += element.word_select(byte, 8).eq(self.data.payload)
                 with m.If(self.data.valid):
-                    m.d.sync += [element.word_select(byte, 8).eq(self.data.payload), byte.eq(byte + 1)]
+                    m.d.sync += byte.eq(byte + 1)
                     with m.If(byte == last_byte):
                         m.next = "Request"
             with m.State("Request"):
                 m.d.comb += access.request.eq(known)
+                m.next = "Wait"
+            with m.State("Wait"):
+                with m.If(~self.write):
+                    m.d.sync += element.eq(Mux(known, access.read, 0))
                 with m.If(access.done | ~known):
+                    m.next = "Send"
                     with m.If(self.write):
-                        next_element("Collect")
-                    with m.Else():
-                        m.d.sync += element.eq(Mux(known, access.read, 0))
-                        m.next = "Send"
+                        m.next = "Next"
             with m.State("Send"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(element.word_select(byte, 8))]
                 with m.If(self.o.ready):
                     m.d.sync += byte.eq(byte + 1)
                     with m.If(byte == last_byte):
-                        next_element("Request")
+                        m.next = "Next"
+            with m.State("Next"):
+                m.d.sync += [byte.eq(0), lane.eq(lane + 1)]
+                with m.If(self.write):
+                    m.next = "Collect"
+                with m.Else():
+                    m.next = "Request"
+                with m.If(row_done):
+                    m.d.sync += [lane.eq(0), row.eq(row + 1), left.eq(left - 1)]
+                    with m.If(final):
+                        m.next = "Finish"
             with m.State("Finish"):
                 m.d.comb += [self.o.valid.eq(self.write), self.o.payload.eq(Opcode.DONE)]
                 with m.If(~self.write | self.o.ready):

@@ -1,17 +1,25 @@
 """Small pieces of fixed-point arithmetic."""
 
-from amaranth import Const, Module, Mux, Shape, Signal, Value
+from collections.abc import Sequence
+
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value
 
 from locallearn.quant.formats import QFormat
 
 __all__ = ["adder_tree", "clamp", "popcount"]
 
 
-def clamp(value: Value, form: QFormat) -> Value:
-    """The nearest number of the format to a signed value."""
-    shape = Shape(form.bits, form.signed)
-    low = Mux(value < form.min, Const(form.min, shape), value)
-    return Mux(value > form.max, Const(form.max, shape), low)[: form.bits]
+def clamp(value: Value, form: QFormat) -> tuple[Value, Value]:
+    """The nearest number of the format to a signed value that is at least as wide, and whether it is another one."""
+    sign = value[-1]
+    if form.signed:
+        beyond = value[form.bits - 1 : -1]
+        clipped = Mux(sign, ~beyond.all(), beyond.any())
+        limit: Value = Cat((~sign).replicate(form.bits - 1), sign)
+    else:
+        clipped = sign | value[form.bits : -1].any()
+        limit = (~sign).replicate(form.bits)
+    return Mux(clipped, limit, value[: form.bits]), clipped
 
 
 def popcount(bits: Value) -> Value:
@@ -22,7 +30,7 @@ def popcount(bits: Value) -> Value:
     return terms[0]
 
 
-def adder_tree(m: Module, terms: list[Value], shape: Shape) -> tuple[Value, int]:
+def adder_tree(m: Module, terms: Sequence[Value], shape: Shape) -> tuple[Value, int]:
     """The sum of `terms` with a register after every level of four-way additions.
 
     Returns (sum, latency in cycles). Every partial sum must fit `shape`.

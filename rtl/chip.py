@@ -16,10 +16,9 @@ from locallearn.rtl.counters import CounterBank
 from locallearn.rtl.decoder import PacketDecoder
 from locallearn.rtl.dense import DenseLayer
 from locallearn.rtl.results import ResultEncoder
+from locallearn.rtl.target import GENERIC, Target
 
 __all__ = ["Chip"]
-
-_ACCESS_LATENCY = 2
 
 
 class Chip(wiring.Component):
@@ -30,8 +29,9 @@ class Chip(wiring.Component):
     idle  nothing is in flight: without further input nothing more happens
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, target: Target = GENERIC) -> None:
         self.plan = NetworkPlan(spec)
+        self._target = target
         super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "idle": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
@@ -39,7 +39,7 @@ class Chip(wiring.Component):
         m.submodules.decoder = decoder = PacketDecoder(self.plan)
         m.submodules.access = access = AccessUnit(self.plan)
         m.submodules.results = results = ResultEncoder(self.plan)
-        layers = [DenseLayer(self.plan, index) for index in range(len(self.plan.layers))]
+        layers = [DenseLayer(self.plan, index, self._target) for index in range(len(self.plan.layers))]
         for index, layer in enumerate(layers):
             m.submodules[f"layer_{index}"] = layer
             wiring.connect(m, layer.result, results.i[index])
@@ -53,10 +53,13 @@ class Chip(wiring.Component):
         # A sample is in flight from its first byte to its result's last, and beyond that until all layers have
         # learned from it; reads and writes wait until none is.
         in_flight, busy = Signal(range(self._most_in_flight() + 1)), Signal()
-        m.d.sync += in_flight.eq(in_flight + decoder.begun - results.sent)
+        m.d.sync += [
+            in_flight.eq(in_flight + decoder.begun - results.sent),
+            # A register: a request behind a sample comes many cycles after that has begun.
+            busy.eq((in_flight != 0) | Cat(layer.working for layer in layers).any()),
+        ]
         m.d.comb += [
             access.write.eq(decoder.write),
-            busy.eq((in_flight != 0) | Cat(layer.working for layer in layers).any()),
             access.start.eq(~busy),
             self.idle.eq(~busy & decoder.idle),
         ]
@@ -71,7 +74,7 @@ class Chip(wiring.Component):
 
         decay = Signal(range(max(2, self.plan.spec.max_decay + 1)))
         steps = {"cycles": busy, "samples": results.sent, "link_errors": decoder.error | access.error}
-        m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps)
+        m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps, self._target)
         for layer in layers:
             m.d.comb += [layer.busy.eq(busy), layer.decay.eq(decay)]
         self._host_access(m, access, layers, counters, decay)
@@ -92,18 +95,22 @@ class Chip(wiring.Component):
             for name in ("write", "kind", "row", "lane", "data"):
                 m.d.comb += getattr(layer.access, name).eq(getattr(access, name))
             m.d.comb += layer.access.request.eq(access.request & chosen)
-            done.append(layer.access.done & chosen)
+            done.append(layer.access.done)
             read.append(Mux(chosen, layer.access.read, 0))
 
+        start, write = Signal(), Signal()
         chosen = access.request & (unit.layer == CHIP)
-        age = Signal(range(_ACCESS_LATENCY + 1))
-        own_done, own_read = Signal(), Signal.like(access.read)
-        m.d.sync += age.eq(Mux(chosen & ~own_done, age + 1, 0))
-        m.d.comb += [own_done.eq(age == _ACCESS_LATENCY), counters.select.eq(access.row)]
-        write = chosen & access.write & (age == 0)
+        m.d.sync += [start.eq(chosen), write.eq(chosen & access.write)]
+        age = Signal(range(counters.latency + 1))
+        own_read = Signal.like(access.read)
+        with m.If(start):
+            m.d.sync += age.eq(1)
+        with m.Elif(age != 0):
+            m.d.sync += age.eq(Mux(age == counters.latency, 0, age + 1))
+        m.d.comb += counters.select.eq(access.row)
         with m.If(write & (access.kind == Kind.DECAY)):
             m.d.sync += decay.eq(access.data)
-        m.d.comb += counters.clear.eq(write & (access.kind == Kind.COUNTERS))
+        m.d.sync += counters.clear.eq(write & (access.kind == Kind.COUNTERS))
         with m.Switch(access.kind):
             for kind, value in {
                 Kind.FINGERPRINT: self.plan.spec.fingerprint,
@@ -112,7 +119,8 @@ class Chip(wiring.Component):
             }.items():
                 with m.Case(kind):
                     m.d.sync += own_read.eq(value)
-        m.d.comb += [
-            access.done.eq(Cat(own_done, *done).any()),
+        # Answers come from all over the chip.
+        m.d.sync += [
+            access.done.eq(Cat(age == counters.latency, *done).any()),
             access.read.eq(reduce(or_, read, Mux(unit.layer == CHIP, own_read, 0))),
         ]

@@ -1,10 +1,7 @@
 """The local classifier: scores forward and the error's projection back, from signs that are made, not stored."""
 
-from itertools import pairwise
-
-from amaranth import Cat, Const, Module, Mux, Shape, Signal, signed
+from amaranth import Cat, Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.lfsr import STATE_BITS
@@ -12,6 +9,8 @@ from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import adder_tree
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.lfsr import LeapLfsr, sequence
+from locallearn.rtl.memory import small_memory
+from locallearn.rtl.target import Target
 
 __all__ = ["Classifier"]
 
@@ -26,14 +25,15 @@ class Classifier(wiring.Component):
     scores      complete in the cycle after the last activation
     errors      e, stable from `project` to the last group
     decay       what the learning rate's shift has grown by
-    project     start the backward pass, group by group: `group_ready` says that `scaled_errors` holds a whole
-                group's g = h << (max_decay - decay), 0 for lanes without a neuron, `group_zero` that all of it is 0;
-                `next_group` gives the group up and starts the following one. A group is ready lanes + 2 cycles
-                after `project` or `next_group`, and one more for every level of the adder tree.
+    project     start the backward pass, group by group: `load_g` is high once for every lane, with `g_lane` and
+                `next_g` = h << (max_decay - decay), 0 for lanes without a neuron; then `group_ready` says that the
+                group is whole, `group_zero` that all of it is 0; `next_group` gives the group up and starts the
+                following one. A group is ready `timing.group_cycles` after `project` or `next_group`.
     """
 
-    def __init__(self, plan: LayerPlan) -> None:
+    def __init__(self, plan: LayerPlan, target: Target) -> None:
         self._plan = plan
+        self._target = target
         super().__init__(
             {
                 "seed": In(STATE_BITS),
@@ -47,7 +47,9 @@ class Classifier(wiring.Component):
                 "group_ready": Out(1),
                 "group_zero": Out(1),
                 "next_group": In(1),
-                "scaled_errors": Out(signed(plan.scaled_error_width)).array(plan.lanes),
+                "load_g": Out(1),
+                "g_lane": Out(range(plan.lanes)),
+                "next_g": Out(signed(plan.scaled_error_width)),
             }
         )
 
@@ -55,7 +57,7 @@ class Classifier(wiring.Component):
         m = Module()
         p = self._plan
         m.submodules.lfsr = lfsr = LeapLfsr(p.classes)
-        m.submodules.active = active = Memory(shape=1, depth=p.neurons, init=[])
+        m.submodules.active = active = small_memory(self._target, 1, p.neurons)
         signs = sequence(lfsr.state, p.classes)
 
         # Forward. An AND for every class: M' is 0 or 1.
@@ -67,7 +69,7 @@ class Classifier(wiring.Component):
         remember = active.write_port()
         m.d.comb += [
             remember.addr.eq(self.activation.index),
-            remember.data.eq(self.activation.value != 0),
+            remember.data.eq(self.activation.active),
             remember.en.eq(self.take),
         ]
 
@@ -94,23 +96,24 @@ class Classifier(wiring.Component):
             lfsr.step.eq(self.take | real),
         ]
         gate = real & recall.data
-        terms = [Mux(signs[c] & gate, self.errors[c], Const(0, signed(p.error_width))) for c in range(p.classes)]
+        terms = [Signal(signed(p.error_width), name=f"term_{c}", reset_less=True) for c in range(p.classes)]
+        m.d.sync += [term.eq(Mux(sign & gate, e, 0)) for term, sign, e in zip(terms, signs, self.errors, strict=True)]
         total, latency = adder_tree(m, terms, Shape(p.error_width, signed=True))
 
-        # Last stage: scaled to the rate's decay, into the group's register.
-        arrived = Signal(latency)
-        m.d.sync += arrived.eq(Cat(valid, arrived))
-        scaled = Signal(signed(p.scaled_error_width))
-        m.d.comb += scaled.eq(total << (p.max_decay - self.decay)[: p.max_decay.bit_length()])
-        filled = Signal(range(p.lanes))
-        with m.If(arrived[-1]):
+        # Last stage: scaled to the rate's decay, to its lane.
+        arrived = Signal(latency + 1)
+        m.d.sync += [
+            arrived.eq(Cat(valid, arrived)),
+            self.load_g.eq(arrived[-1]),
+            self.next_g.eq(total << (p.max_decay - self.decay)[: p.max_decay.bit_length()]),
+        ]
+        with m.If(self.load_g):
             m.d.sync += [
-                *(low.eq(high) for low, high in pairwise([*self.scaled_errors, scaled])),
-                self.group_zero.eq(Mux(filled == 0, 1, self.group_zero) & (total == 0)),
-                filled.eq(filled + 1),
+                self.group_zero.eq(((self.g_lane == 0) | self.group_zero) & (self.next_g == 0)),
+                self.g_lane.eq(self.g_lane + 1),
             ]
-            with m.If(filled == p.lanes - 1):
-                m.d.sync += [filled.eq(0), self.group_ready.eq(1)]
+            with m.If(self.g_lane == p.lanes - 1):
+                m.d.sync += [self.g_lane.eq(0), self.group_ready.eq(1)]
         with m.If(self.next_group):
             m.d.sync += self.group_ready.eq(0)
         return m

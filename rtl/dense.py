@@ -1,43 +1,42 @@
 """A dense layer that learns from its own local classifier.
 
-    i -> event buffer -> sequencer -> weight memory -> lanes -> readout -> o (to the next layer)
-                            ^   event, row  |  weights    ^  |                |
-                            |               +-- updated --|--+                v
-                            +---------- learn ---- scaled errors <-- classifier <-> error unit -> result
+    i -> event buffer -> sequencer -> banks of lanes with their weights -> readout -> o (to the next layer)
+                             ^  event, row, phase          ^                  |
+                             |                             |                  v
+                             +---------- learn ----- scaled errors <-- classifier <-> error unit -> result
+
+The banks form a systolic chain: each does in every cycle what the bank before it did in the last one.
 
 One sample is being read out, judged and learned from while the next is already in the lanes.
 """
+
+from functools import reduce
+from itertools import pairwise
+from operator import or_
 
 from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.lfsr import STATE_BITS
-from locallearn.quant.plan import NOISE_LEAP, NetworkPlan, lane_rotation
+from locallearn.quant.plan import NOISE_LEAP, NetworkPlan
 from locallearn.quant.registers import LAYER_COUNTERS, Kind
-from locallearn.rtl.arithmetic import popcount
+from locallearn.rtl.bank import LaneBank, control_layout
 from locallearn.rtl.classifier import Classifier
 from locallearn.rtl.counters import CounterBank
 from locallearn.rtl.error import ErrorUnit
 from locallearn.rtl.events import EventBuffer
-from locallearn.rtl.lanes import Lane
 from locallearn.rtl.layouts import AccessSignature, event_layout, result_layout
 from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.sequencer import Sequencer, token_layout
-from locallearn.rtl.weights import WeightMemory
+from locallearn.rtl.target import Target
+from locallearn.rtl.timing import EVENT, OPERANDS, PRODUCT, ROW, SUM, written_back
 
 __all__ = ["DenseLayer"]
 
-# The cycle after its issue in which a row's token ...
-_ADDRESS = 1  # has its event, so that the row's address can be made
-_OPERANDS = 3  # has its weights at the lanes
-_SUM = 5  # is added up, or meets the rounding noise
-_TOTAL = 6  # is in the accumulator
-_WRITE = 7  # is a new weight on its way back to the memory
-
 _ACCESS_LATENCY = 4
-"""Cycles until any region's element has arrived; the slowest is a weight, by its row register and lane choice."""
+"""Cycles until an element has arrived, of regions but weights and counters; the slowest is an event."""
 
 
 class DenseLayer(wiring.Component):
@@ -47,12 +46,13 @@ class DenseLayer(wiring.Component):
     o       events for the next layer; the last layer has none
     result  one for every sample, in order
     decay   what the learning rate's shift has grown by; changes only while nothing is in flight
-    working a sample is held here, until it has been learned and passed on
+    working a sample is held here, until it has been learned, passed on and counted
     busy    anything in the chip is in flight: the counters count
     access  the host's access to the layer's regions; only while nothing is in flight
     """
 
-    def __init__(self, network: NetworkPlan, index: int) -> None:
+    def __init__(self, network: NetworkPlan, index: int, target: Target) -> None:
+        self._target = target
         self._plan = plan = network.layers[index]
         self._next = network.layers[index + 1] if index + 1 < len(network.layers) else None
         members = {
@@ -70,19 +70,29 @@ class DenseLayer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         p = self._plan
-        m.submodules.buffer = self._buffer = EventBuffer(p)
-        m.submodules.sequencer = self._sequencer = Sequencer(p)
-        m.submodules.weights = self._weights = WeightMemory(p)
+        m.submodules.buffer = self._buffer = EventBuffer(p, self._target)
+        m.submodules.sequencer = self._sequencer = Sequencer(p, self._target)
         m.submodules.readout = self._readout = Readout(p)
-        m.submodules.classifier = self._classifier = Classifier(p)
+        m.submodules.classifier = self._classifier = Classifier(p, self._target)
         m.submodules.error = self._error = ErrorUnit(p)
         m.submodules.noise = self._noise = LeapLfsr(NOISE_LEAP)
         wiring.connect(m, wiring.flipped(self.i), self._buffer.i)
-        m.d.comb += self.working.eq(self._buffer.held != 0)
+        # The host's access to the weights.
+        self._fetch, self._store, self._shift = Signal(name="fetch"), Signal(name="store"), Signal(name="shift")
+        self._weight = Signal(signed(p.weight_format.bits), name="weight")
+        self._accessed = Signal(name="accessed")
         saturated = self._pipeline(m)
         counts = self._judge(m)
-        m.submodules.counters = self._counters = CounterBank(LAYER_COUNTERS, counts | {"saturated": saturated})
+        m.submodules.counters = self._counters = CounterBank(
+            LAYER_COUNTERS, counts | {"saturated": saturated}, self._target
+        )
         self._host_access(m)
+        # The last bank's clipped weights are still on their way to the counter.
+        counting = Signal(len(p.banks) + 2)
+        m.d.sync += [
+            counting.eq(Cat(self._sequencer.learned, counting)),
+            self.working.eq((self._buffer.held != 0) | counting.any()),
+        ]
         return m
 
     def _pipeline(self, m: Module) -> Value:
@@ -95,67 +105,85 @@ class DenseLayer(wiring.Component):
             sequencer.group_ready.eq(classifier.group_ready),
             sequencer.group_zero.eq(classifier.group_zero),
             classifier.next_group.eq(sequencer.next_group),
-            buffer.address.eq(Mux(self.access.request, self.access.row, sequencer.address)),
+            buffer.address.eq(Mux(self._accessed, self.access.row, sequencer.address)),
         ]
-        token = [sequencer.token, *(Signal(token_layout(p), name=f"token_{i}") for i in range(1, _WRITE + 1))]
-        valid = [sequencer.issue, *(Signal(name=f"valid_{i}") for i in range(1, _WRITE + 1))]
-        for i in range(1, _WRITE + 1):
+        # Rows learned every second cycle are written back between those that are read.
+        write = written_back(self._target.single_port_weights)
+        token = [sequencer.token, *(Signal(token_layout(p), name=f"token_{i}") for i in range(1, write + 1))]
+        valid = [sequencer.issue, *(Signal(name=f"valid_{i}") for i in range(1, write + 1))]
+        for i in range(1, write + 1):
             # What was read too early never arrives; nothing that learns is under way at that moment.
             m.d.sync += [token[i].eq(token[i - 1]), valid[i].eq(valid[i - 1] & ~sequencer.learn)]
         m.d.comb += sequencer.empty.eq(~Cat(*valid[1:]).any())
 
-        row = {i: Signal(range(p.weight_rows), name=f"row_{i}") for i in range(2, _WRITE + 1)}
-        x = {i: Signal(p.input_format.bits, name=f"x_{i}") for i in range(2, _OPERANDS + 1)}
-        m.d.sync += [row[2].eq(token[_ADDRESS].base + buffer.event.index), x[2].eq(buffer.event.value)]
-        m.d.sync += [row[i].eq(row[i - 1]) for i in range(3, _WRITE + 1)]
-        m.d.sync += [x[i].eq(x[i - 1]) for i in range(3, _OPERANDS + 1)]
+        # The host's rows take the same way: with an input of 0 a weight is its own update.
+        fetch = {EVENT: self._fetch} | {i: Signal(name=f"fetch_{i}") for i in range(ROW, SUM + 1)}
+        store = {EVENT: self._store} | {i: Signal(name=f"store_{i}") for i in range(ROW, write)}
+        m.d.sync += [stages[i].eq(stages[i - 1]) for stages in (fetch, store) for i in list(stages)[1:]]
 
-        learn = [valid[i] & token[i].learn for i in range(_WRITE + 1)]
-        g = [Signal(signed(p.scaled_error_width), name=f"g_{i}", reset_less=True) for i in range(p.lanes)]
-        take = learn[_OPERANDS - 1] & token[_OPERANDS - 1].first
-        with m.If(take):
-            m.d.sync += [now.eq(scaled) for now, scaled in zip(g, classifier.scaled_errors, strict=True)]
-        m.d.comb += [
-            sequencer.group_taken.eq(take),
-            self._noise.step.eq(learn[_SUM]),
-            self._weights.row.eq(row[_OPERANDS - 1]),
-            self._weights.update.eq(learn[_WRITE]),
-            self._weights.write_row.eq(row[_WRITE]),
+        row = {i: Signal(range(p.weight_rows), name=f"row_{i}") for i in range(ROW, write + 1)}
+        x = {i: Signal(p.input_format.bits, name=f"x_{i}") for i in range(ROW, OPERANDS + 1)}
+        m.d.sync += [
+            row[ROW].eq(Mux(self._accessed, self.access.row, token[EVENT].base + buffer.event.index)),
+            x[ROW].eq(Mux(self._accessed, 0, buffer.event.value)),
+            *(row[i].eq(row[i - 1]) for i in range(ROW + 1, write + 1)),
+            *(x[i].eq(x[i - 1]) for i in range(ROW + 1, OPERANDS + 1)),
         ]
-        clipped = []
-        for index in range(p.lanes):
-            m.submodules[f"lane_{index}"] = lane = Lane(p)
-            m.d.comb += [
-                lane.x.eq(x[_OPERANDS]),
-                lane.weight.eq(self._weights.weights[index]),
-                lane.learn.eq(token[_OPERANDS].learn),
-                lane.g.eq(g[index]),
-                lane.add.eq(valid[_SUM] & ~token[_SUM].learn),
-                lane.first.eq(token[_SUM].first),
-                lane.round.eq(learn[_SUM]),
-                lane.subtract.eq(learn[_TOTAL]),
-                lane.noise.eq(self._noise.state.rotate_right(lane_rotation(index))),
-                self._weights.updated[index].eq(lane.updated),
-                self._readout.accumulators[index].eq(lane.accumulator),
-            ]
-            clipped.append(lane.saturated)
+
+        learn = [valid[i] & token[i].learn for i in range(write + 1)]
+        forward = [valid[i] & ~token[i].learn for i in range(write + 1)]
+        take_g = learn[OPERANDS - 1] & token[OPERANDS - 1].first
+        control = Signal(control_layout(p))
+        m.d.comb += [
+            sequencer.group_taken.eq(take_g),
+            self._noise.step.eq(learn[PRODUCT]),
+            control.row.eq(row[ROW]),
+            control.x.eq(x[OPERANDS]),
+            control.learn.eq(token[OPERANDS].learn),
+            control.next_g.eq(classifier.next_g),
+            control.g_lane.eq(classifier.g_lane),
+            control.load_g.eq(classifier.load_g),
+            control.take_g.eq(take_g),
+            control.add.eq(forward[PRODUCT]),
+            control.first.eq(token[PRODUCT].first),
+            control.round.eq(learn[PRODUCT] | fetch[PRODUCT]),
+            control.noise.eq(self._noise.state),
+            control.subtract.eq(learn[SUM] | fetch[SUM]),
+            control.update.eq(learn[write - 1] | store[write - 1]),
+            control.write_row.eq(row[write - 1]),
+            control.shift.eq(self._shift),
+            control.sum.eq(forward[SUM] & token[SUM].last),
+        ]
+        saturated = self._lanes(m, control)
 
         # A group has the readout to itself from the issue of its last row until it has left.
         reserved = Signal()
         with m.If(sequencer.issue & sequencer.token.last & ~sequencer.token.learn):
             m.d.sync += reserved.eq(1)
-        m.d.comb += [
-            sequencer.room.eq(~reserved),
-            self._readout.load.eq(valid[_TOTAL] & token[_TOTAL].last & ~token[_TOTAL].learn),
-            self._readout.flush.eq(sequencer.learn),
-        ]
+        m.d.comb += [sequencer.room.eq(~reserved), self._readout.flush.eq(sequencer.learn)]
         with m.If(sequencer.learn | self._readout.left):
             m.d.sync += reserved.eq(0)
+        return saturated
 
-        saturated = Signal(range(p.lanes + 1))
-        m.d.sync += saturated.eq(0)
-        with m.If(learn[_WRITE]):
-            m.d.sync += saturated.eq(popcount(Cat(*clipped)))
+    def _lanes(self, m: Module, control: Signal) -> Value:
+        """The banks of lanes, each a cycle behind the one before. Returns how many weights of a row were clipped."""
+        p, readout = self._plan, self._readout
+        chain = []
+        for number, lanes in enumerate(p.banks):
+            m.submodules[f"bank_{number}"] = bank = LaneBank(p, self._target, lanes)
+            chain.append(bank)
+            m.d.comb += [
+                bank.control.eq(control),
+                readout.load[number].eq(control.sum),
+                *(readout.accumulators[i].eq(sum) for i, sum in zip(lanes, bank.accumulators, strict=True)),
+            ]
+            late = Signal(control_layout(p), name=f"control_{number + 1}", reset_less=True)
+            m.d.sync += late.eq(control)
+            control = late
+        for bank, following in pairwise(chain):
+            m.d.comb += [bank.neighbour.eq(following.updated), following.saturated_before.eq(bank.saturated)]
+        m.d.comb += [chain[-1].neighbour.eq(self.access.data), self._weight.eq(chain[0].updated)]
+        saturated: Value = chain[-1].saturated
         return saturated
 
     def _judge(self, m: Module) -> dict[str, Value]:
@@ -171,14 +199,14 @@ class DenseLayer(wiring.Component):
             bias = Signal()
             out = self.o.payload
             m.d.comb += [
-                self.o.valid.eq(bias | (readout.o.valid & (readout.o.payload.value != 0))),
+                self.o.valid.eq(bias | (readout.o.valid & readout.o.payload.active)),
                 out.index.eq(Mux(bias, self._next.inputs, readout.o.payload.index)),
                 out.value.eq(Mux(bias, self._next.input_format.half, readout.o.payload.value)),
                 out.last.eq(bias),
                 out.label.eq(sample.label),
                 out.learn.eq(sample.learn),
             ]
-            ready = self.o.ready | (readout.o.payload.value == 0)
+            ready = self.o.ready | ~readout.o.payload.active
             passed_on = ~bias
             with m.If(bias & self.o.ready):
                 m.d.sync += bias.eq(0)
@@ -196,9 +224,16 @@ class DenseLayer(wiring.Component):
             error.learn.eq(sample.learn),
             self.result.payload.predicted.eq(error.predicted),
             self.result.payload.error.eq(error.size),
-            classifier.restart.eq(judging | self.access.request),
+            classifier.restart.eq(judging | self._accessed),
         ]
-        learned, skipped = Signal(), Signal()
+        learn, skipped, release = Signal(), Signal(), Signal()
+        m.d.sync += [learn.eq(0), release.eq(0)]
+        m.d.comb += [
+            sequencer.learn.eq(learn),
+            classifier.project.eq(learn),
+            buffer.release.eq(release),
+            sequencer.release.eq(release),
+        ]
         with m.FSM(name="judge"):
             with m.State("Read out"):
                 m.d.comb += readout.enable.eq(1)
@@ -213,7 +248,7 @@ class DenseLayer(wiring.Component):
                 m.d.comb += self.result.valid.eq(1)
                 with m.If(self.result.ready):
                     with m.If(error.size != 0):
-                        m.d.comb += [learned.eq(1), sequencer.learn.eq(1), classifier.project.eq(1)]
+                        m.d.sync += learn.eq(1)
                         m.next = "Learn"
                     with m.Else():
                         m.d.comb += skipped.eq(sample.learn)
@@ -223,61 +258,88 @@ class DenseLayer(wiring.Component):
             with m.State("Release"):
                 m.d.comb += judging.eq(1)
                 with m.If(passed_on):
-                    m.d.comb += [buffer.release.eq(1), sequencer.release.eq(1)]
+                    m.d.sync += release.eq(1)
                     m.next = "Read out"
         phase = sequencer.token.learn
         return {
             "events": buffer.taken,
             "forward": sequencer.issue & ~phase,
-            "discarded": Mux(sequencer.learn, sequencer.discarded, 0),
+            "discarded": Mux(sequencer.learn, sequencer.discarded + sequencer.issue, 0),
             "updates": sequencer.issue & phase,
-            "learned": learned,
+            "learned": learn,
             "skipped": skipped,
             "starved": self.busy & sequencer.starved,
             "waiting": self.busy & sequencer.waiting,
         }
 
     def _host_access(self, m: Module) -> None:
-        """Every region has its element ready `_ACCESS_LATENCY` cycles after the request; writes happen in the first."""
+        """Every region has its element ready in a fixed time after the request; writes happen in the first cycle."""
         p, access = self._plan, self.access
-        age = Signal(range(_ACCESS_LATENCY + 1))
-        with m.If(~access.request | access.done):
-            m.d.sync += age.eq(0)
-        with m.Else():
-            m.d.sync += age.eq(age + 1)
-        m.d.comb += access.done.eq(access.request & (age == _ACCESS_LATENCY))
-        write = access.request & access.write & (age == 0)
+        # Weights are shifted through the lanes: a row is fetched before its first is read, stored after its last
+        # was written. Every bank has made a shift before the next.
+        count = len(p.banks)
+        row_latency = written_back(self._target.single_port_weights) + count
+        slowest = max(row_latency, self._counters.latency)
+        age, latency = Signal(range(slowest + 1)), Signal(range(slowest + 1))
+        start, write = Signal(), Signal()
+        m.d.comb += access.done.eq(self._accessed & (age == latency))
+        m.d.sync += [
+            start.eq(access.request),
+            write.eq(access.request & access.write),
+            age.eq(Mux(self._accessed, age + 1, 0)),
+        ]
+        with m.If(access.request):
+            m.d.sync += self._accessed.eq(1)
+        with m.Elif(access.done):
+            m.d.sync += self._accessed.eq(0)
+        # The fields stay as they are in the cycle of the request.
+        kind = {kind: Signal(name=f"is_{kind.name.lower()}") for kind in Kind}
+        first, last = Signal(), Signal()
+        m.d.sync += [
+            *(chosen.eq(access.kind == k) for k, chosen in kind.items()),
+            first.eq(access.lane == 0),
+            last.eq(access.lane == p.lanes - 1),
+        ]
+        weights = kind[Kind.WEIGHTS]
+        m.d.comb += [
+            latency.eq(Mux(weights & access.write, count, _ACCESS_LATENCY)),
+            self._fetch.eq(start & weights & ~access.write & first),
+            self._store.eq(write & weights & last),
+            self._shift.eq(start & weights & (access.write | ~first)),
+        ]
+        with m.If(weights & Mux(access.write, last, first)):
+            m.d.comb += latency.eq(row_latency)
+        with m.Elif(kind[Kind.COUNTERS]):
+            m.d.comb += latency.eq(self._counters.latency)
 
         seed = Signal(STATE_BITS)
         m.d.comb += [
             self._classifier.seed.eq(seed),
             self._noise.seed.eq(access.data),
-            self._noise.load.eq(write & (access.kind == Kind.NOISE_STATE)),
+            self._noise.load.eq(write & kind[Kind.NOISE_STATE]),
             self._counters.select.eq(access.row),
-            self._counters.clear.eq(write & (access.kind == Kind.COUNTERS)),
-            self._weights.host.eq(access.request),
-            self._weights.host_row.eq(access.row),
-            self._weights.host_lane.eq(access.lane),
-            self._weights.host_data.eq(access.data),
-            self._weights.host_write.eq(write & (access.kind == Kind.WEIGHTS)),
+            self._counters.clear.eq(write & kind[Kind.COUNTERS]),
         ]
-        with m.If(write & (access.kind == Kind.CLASSIFIER_SEED)):
+        with m.If(write & kind[Kind.CLASSIFIER_SEED]):
             m.d.sync += seed.eq(access.data)
 
         # Where the last sample began is history to the buffer; only the host asks for it.
         begin = Signal(range(p.event_depth))
         with m.If(self._buffer.release):
             m.d.sync += begin.eq(self._buffer.start)
-        with m.If(access.request), m.Switch(access.kind):
-            for kind, value in {
-                Kind.COUNTERS: self._counters.value,
-                Kind.WEIGHTS: self._weights.host_weight,
-                Kind.CLASSIFIER_SEED: seed,
-                Kind.NOISE_STATE: self._noise.state,
-                Kind.SCORES: Array(self._classifier.scores)[access.row],
-                Kind.ERRORS: Array(self._error.errors)[access.row],
-                Kind.EVENTS: self._buffer.event.as_value(),
-                Kind.EVENT_SPAN: Mux(access.row[0], self._buffer.start, begin),
-            }.items():
-                with m.Case(kind):
-                    m.d.sync += access.read.eq(value)
+        score, error = (Signal.like(self._classifier.scores[0]), Signal.like(self._error.errors[0]))
+        m.d.sync += [
+            score.eq(Array(self._classifier.scores)[access.row[: p.class_bits]]),
+            error.eq(Array(self._error.errors)[access.row[: p.class_bits]]),
+        ]
+        values: dict[Kind, Value] = {
+            Kind.COUNTERS: self._counters.value,
+            Kind.WEIGHTS: self._weight,
+            Kind.CLASSIFIER_SEED: seed,
+            Kind.NOISE_STATE: self._noise.state,
+            Kind.SCORES: score,
+            Kind.ERRORS: error,
+            Kind.EVENTS: self._buffer.event.as_value(),
+            Kind.EVENT_SPAN: Mux(access.row[0], self._buffer.start, begin),
+        }
+        m.d.sync += access.read.eq(reduce(or_, (Mux(kind[region], value, 0) for region, value in values.items())))

@@ -1,12 +1,13 @@
 """The event buffer: a ring of a layer's non-zero inputs, whole samples kept until they have been learned."""
 
-from amaranth import Array, Module, Signal
+from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
+from locallearn.quant.plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import event_layout, sample_layout
+from locallearn.rtl.memory import BlockMemory
+from locallearn.rtl.target import Target
 
 __all__ = ["EventBuffer"]
 
@@ -14,19 +15,21 @@ __all__ = ["EventBuffer"]
 class EventBuffer(wiring.Component):
     """Takes events at one a cycle; a reader walks over the samples held, as often as it likes, by address.
 
-    i         events; a sample counts as held once its last event is in
-    address   to read; `event` is there in the next cycle: {value, index} of the event at that address
+    i         events; a sample counts as held 2 cycles after its last event
+    address   to read; `event` is there 2 cycles later: {value, index} of the event at that address
     held      samples held whole, 0 to SAMPLES_HELD
     start     address of the oldest sample's first event
-    samples   end address and label of the oldest sample and of the next
+    samples   address of the last event, and label, of the oldest sample and of the next
     release   drop the oldest sample; at most once a cycle and only where one is held
     taken     an event was written in this cycle
 
-    One sample always fits, so a buffer that is full waits for a release and for nothing else.
+    One sample always fits, so a buffer that is full waits for releases and for nothing else. `i.ready` is a
+    register that looks at the space two cycles before: EVENT_MARGIN words must have been free then.
     """
 
-    def __init__(self, plan: LayerPlan) -> None:
+    def __init__(self, plan: LayerPlan, target: Target) -> None:
         self._plan = plan
+        self._target = target
         event = event_layout(plan)
         self._word = data.StructLayout({"value": event["value"].shape, "index": event["index"].shape})
         super().__init__(
@@ -44,43 +47,50 @@ class EventBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self._word, depth=self._plan.event_depth, init=[])
-        write, read = memory.write_port(), memory.read_port()
-        m.d.comb += [read.addr.eq(self.address), self.event.eq(read.data)]
+        depth = self._plan.event_depth
+        m.submodules.memory = memory = BlockMemory(self._target, self._word.size, depth)
+        m.d.comb += [memory.address.eq(self.address), self.event.as_value().eq(memory.data)]
 
-        tail = Signal(range(self._plan.event_depth))
-        after = Signal.like(tail)
+        tail, after = Signal(range(depth)), Signal(range(depth))
+        space, next_held = Signal(range(depth)), Signal.like(self.held)
+        # A sample that is complete is held one cycle later; the event behind it waits for that.
+        complete, arrived, sample = Signal(), Signal(), Signal(sample_layout(self._plan))
+        word = Signal(self._word)
         m.d.comb += [
             after.eq(tail + 1),
-            # One word stays free, so that full and empty differ.
-            self.i.ready.eq((after != self.start) & (self.held != SAMPLES_HELD)),
             self.taken.eq(self.i.valid & self.i.ready),
-            write.addr.eq(tail),
-            write.data.index.eq(self.i.payload.index),
-            write.data.value.eq(self.i.payload.value),
-            write.en.eq(self.taken),
+            complete.eq(self.taken & self.i.payload.last),
+            word.index.eq(self.i.payload.index),
+            word.value.eq(self.i.payload.value),
+            memory.write_address.eq(tail),
+            memory.write_data.eq(word),
+            memory.write.eq(self.taken),
+            next_held.eq(self.held + arrived - self.release),
+        ]
+        m.d.sync += [
+            # One word always stays free, so that full and empty differ.
+            space.eq(self.start - after),
+            self.i.ready.eq((space >= EVENT_MARGIN) & ~complete & (next_held != SAMPLES_HELD)),
+            self.held.eq(next_held),
+            arrived.eq(complete),
+            sample.end.eq(tail),
+            sample.label.eq(self.i.payload.label),
+            sample.learn.eq(self.i.payload.learn),
         ]
         with m.If(self.taken):
             m.d.sync += tail.eq(after)
 
-        queue = Array(Signal(sample_layout(self._plan), name=f"sample_{i}") for i in range(SAMPLES_HELD))
-        oldest, newest = Signal(range(SAMPLES_HELD)), Signal(range(SAMPLES_HELD))
-        second = Signal.like(oldest)
-        complete = Signal()
-        m.d.comb += [
-            second.eq(oldest + 1),
-            self.samples[0].eq(queue[oldest]),
-            self.samples[1].eq(queue[second]),
-            complete.eq(self.taken & self.i.payload.last),
-        ]
-        with m.If(complete):
-            m.d.sync += [
-                newest.eq(newest + 1),
-                queue[newest].end.eq(after),
-                queue[newest].label.eq(self.i.payload.label),
-                queue[newest].learn.eq(self.i.payload.learn),
-            ]
+        # A shift register, so that the oldest samples are seen without a choice.
+        queue = [Signal(sample_layout(self._plan), name=f"sample_{i}") for i in range(SAMPLES_HELD)]
+        m.d.comb += [self.samples[i].eq(queue[i]) for i in range(2)]
+        place = Signal.like(self.held)
+        m.d.comb += place.eq(self.held - self.release)
+        for i, held in enumerate(queue):
+            with m.If(arrived & (place == i)):
+                m.d.sync += held.eq(sample)
+            if i + 1 < SAMPLES_HELD:
+                with m.Elif(self.release):
+                    m.d.sync += held.eq(queue[i + 1])
         with m.If(self.release):
-            m.d.sync += [oldest.eq(second), self.start.eq(self.samples[0].end)]
-        m.d.sync += self.held.eq(self.held + complete - self.release)
+            m.d.sync += self.start.eq(queue[0].end + 1)
         return m

@@ -32,7 +32,7 @@ def event_layout(plan: LayerPlan) -> data.StructLayout:
 
 
 def sample_layout(plan: LayerPlan) -> data.StructLayout:
-    """One sample in the event buffer: the address after its last event, and its label."""
+    """One sample in the event buffer: the address of its last event, and its label."""
     return data.StructLayout(
         {
             "end": unsigned(plan.event_address_bits),
@@ -43,11 +43,12 @@ def sample_layout(plan: LayerPlan) -> data.StructLayout:
 
 
 def activation_layout(plan: LayerPlan) -> data.StructLayout:
-    """One neuron's activation; `first` and `last` are the ends of a sample."""
+    """One neuron's activation, `active` where it is not 0; `first` and `last` are the ends of a sample."""
     return data.StructLayout(
         {
             "index": unsigned(max(1, (plan.neurons - 1).bit_length())),
             "value": unsigned(plan.output_format.bits),
+            "active": 1,
             "first": 1,
             "last": 1,
         }
@@ -60,10 +61,11 @@ def result_layout(plan: NetworkPlan) -> data.StructLayout:
 
 
 class AccessSignature(wiring.Signature):
-    """One element of a region, read or written by the host while nothing is in flight.
+    """One element of a region, read or written by the host while nothing is in flight. The lanes of a row are
+    accessed in order, beginning with lane 0; a row that is written is written to its end.
 
-    The link holds `request` and the fields until `done` is high for a cycle; `read` is valid then. It is wide
-    enough for the largest region of the chip.
+    `request` is high for a cycle; the fields stay as they are until `done` is high for a cycle; `read` is valid then.
+    It is wide enough for the largest region of the chip.
     """
 
     def __init__(self, plan: NetworkPlan) -> None:

@@ -1,8 +1,10 @@
-"""Readout: a group's sums leave the lanes one neuron a cycle, requantised to activations."""
+"""Readout: a group's sums leave the lanes one neuron a cycle, clamped to activations."""
 
+from functools import reduce
 from itertools import pairwise
+from operator import or_
 
-from amaranth import Module, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,21 +16,23 @@ __all__ = ["Readout"]
 
 
 class Readout(wiring.Component):
-    """Holds the sums of one group while the lanes go on, and streams clamp(round(sum >> shift)), negatives as 0.
+    """Holds the sums of one group while the lanes go on, and streams clamp(sum >> shift), negatives as 0.
 
-    load          take `accumulators`; only after the group before has `left`
+    load          for every bank of lanes: take its `accumulators`, which include half a unit for the rounding. The
+                  first bank's only after the group before has `left`, the others' one after another behind it
     accumulators  of all lanes
-    left          the group's last activation is on its way, the next group may be loaded
+    left          the group's last activation has been on its way for a cycle, the next group may be loaded
     enable        a sample may begin to leave
     flush         forget a group of a sample that has not begun to leave
-    o             activations in neuron order; latency 2 cycles from load, one a cycle
+    o             activations in neuron order; `timing.READOUT` cycles after the first load, one a cycle
     """
 
     def __init__(self, plan: LayerPlan) -> None:
         self._plan = plan
+        self._banks = plan.banks
         super().__init__(
             {
-                "load": In(1),
+                "load": In(len(self._banks)),
                 "accumulators": In(signed(plan.accumulator_bits)).array(plan.lanes),
                 "left": Out(1),
                 "enable": In(1),
@@ -40,37 +44,57 @@ class Readout(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         p = self._plan
-        sums = [Signal(signed(p.accumulator_bits), name=f"sum_{i}", reset_less=True) for i in range(p.lanes)]
-        neuron, lane = Signal(range(p.neurons)), Signal(range(p.lanes))
-        last = Signal()
-        busy, may_begin, advance = Signal(), Signal(), Signal()
+        value = signed(p.accumulator_bits - p.requantise_shift)
+        sums = [Signal(value, name=f"sum_{i}", reset_less=True) for i in range(p.lanes)]
+        for load, lanes in zip(self.load, self._banks, strict=True):
+            with m.If(load):
+                m.d.sync += [sums[i].eq(self.accumulators[i] >> p.requantise_shift) for i in lanes]
+
+        # The lane whose turn it is has a one, which wanders past them all: that needs no wire across the chip.
+        neuron, turn = Signal(range(p.neurons)), Signal(p.lanes, init=1)
+        begun, last = Signal(), Signal(init=p.neurons == 1)
+        busy, ending, choose, advance = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            last.eq(neuron == p.neurons - 1),
-            # While a sample's last neuron waits to be taken, it is not known yet whether the next may begin.
-            may_begin.eq((neuron != 0) | (self.enable & ~(self.o.valid & self.o.payload.last))),
-            advance.eq(busy & may_begin & (~self.o.valid | self.o.ready)),
+            # While a sample's last neuron is on its way, it is not known yet whether the next sample may begin.
+            choose.eq(busy & (begun | (self.enable & ~ending))),
+            advance.eq(~self.o.valid | self.o.ready),
         ]
-        rounded = (sums[0] + (1 << p.requantise_shift >> 1)) >> p.requantise_shift
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        m.d.sync += self.left.eq(0)
+        with m.If(self.o.valid & self.o.ready & self.o.payload.last):
+            m.d.sync += ending.eq(0)
+        with m.If(advance & choose):
+            m.d.sync += [neuron.eq(neuron + 1), turn.eq(turn.rotate_left(1)), begun.eq(~last)]
+            if p.neurons > 1:
+                m.d.sync += last.eq(neuron == p.neurons - 2)
+            with m.If(last | turn[-1]):
+                m.d.sync += [busy.eq(0), self.left.eq(1)]
+            with m.If(last):
+                m.d.sync += [neuron.eq(0), ending.eq(1)]
+                if p.neurons % p.lanes:
+                    m.d.sync += turn.eq(1)
+
+        # Stage 1: the lane, from its bank; 0 from the others. Stage 2: from all of them. Stage 3, the output: clamped.
+        valid = [choose, Signal(name="valid_1"), Signal(name="valid_2"), self.o.valid]
+        which = [Signal(activation_layout(p), name=f"which_{i}") for i in range(3)]
+        lane_sums = [Signal(value, name=f"lane_sum_{i}", reset_less=True) for i in range(len(self._banks))]
+        # Where sums are few and small, they are narrower than an activation.
+        wide = signed(max(value.width, p.output_format.bits + 1))
+        total = Signal(wide, reset_less=True)
+        m.d.comb += [which[0].index.eq(neuron), which[0].first.eq(~begun), which[0].last.eq(last)]
         with m.If(advance):
             m.d.sync += [
-                self.o.valid.eq(1),
-                self.o.payload.index.eq(neuron),
-                self.o.payload.value.eq(clamp(rounded, p.output_format)),
-                self.o.payload.first.eq(neuron == 0),
-                self.o.payload.last.eq(last),
-                *(low.eq(high) for low, high in pairwise(sums)),
-                neuron.eq(neuron + 1),
-                lane.eq(lane + 1),
+                *(late.eq(early) for stages in (valid, which) for early, late in pairwise(stages)),
+                *(
+                    sum.eq(reduce(or_, (Mux(turn[i], sums[i], 0) for i in lanes)))
+                    for sum, lanes in zip(lane_sums, self._banks, strict=True)
+                ),
+                total.eq(reduce(or_, lane_sums)),
+                self.o.payload.eq(which[2]),
+                self.o.payload.value.eq(clamp(total, p.output_format)[0]),
+                self.o.payload.active.eq(~total[-1] & total.any()),
             ]
-            with m.If(last):
-                m.d.sync += neuron.eq(0)
-            with m.If(last | (lane == p.lanes - 1)):
-                m.d.comb += self.left.eq(1)
-                m.d.sync += [lane.eq(0), busy.eq(0)]
-        with m.If(self.load):
-            m.d.sync += [busy.eq(1), *(s.eq(a) for s, a in zip(sums, self.accumulators, strict=True))]
+        with m.If(self.load[0]):
+            m.d.sync += busy.eq(1)
         with m.If(self.flush):
             m.d.sync += busy.eq(0)
         return m

@@ -6,7 +6,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.packets import Opcode, record_size, result_fields
-from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.rtl.layouts import result_layout
 
 __all__ = ["ResultEncoder"]
@@ -34,11 +34,10 @@ class ResultEncoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        layers = len(self._network.layers)
         size = record_size(result_fields(self._network))
         waiting = []
         for index, layer in enumerate(self.i):
-            depth = (SAMPLES_HELD + 1) * (layers - index)
+            depth = self._network.results_waiting(index)
             fifo = SyncFIFOBuffered(width=len(layer.payload.as_value()), depth=depth)
             m.submodules[f"waiting_{index}"] = fifo
             m.d.comb += [

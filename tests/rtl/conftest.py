@@ -16,14 +16,15 @@ Bench = Callable[..., None]
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    """Call it with a component and parameters: the cocotb tests of the calling module run on it.
+    """Call it with a component and parameters, and with its Verilog if it is not the usual one: the cocotb tests of
+    the calling module run on it.
 
     Simulations are kept in pytest's own cache, so that only what has changed is built again;
     `pytest --cache-clear` empties it.
     """
     cache = request.config.cache.mkdir("benches")
 
-    def run(component: "wiring.Component[Any]", parameters: object = None) -> None:
-        run_bench(component, request.module.__name__, tmp_path, cache, parameters)
+    def run(component: "wiring.Component[Any]", parameters: object = None, verilog: str | None = None) -> None:
+        run_bench(component, request.module.__name__, tmp_path, cache, parameters, verilog)
 
     return run

@@ -179,7 +179,7 @@ class Board:
         return Element(layer, kind, row, lane, int(dut.access__data.value) % (1 << bits))
 
     async def _serve(self, willing: Pace) -> None:
-        """All layers at once: done after some cycles, until then everything that was asked must hold."""
+        """All layers at once: asked for a cycle, done some cycles later; until then what was asked must hold."""
         dut, noise = self.dut, Random(5)
         while True:
             dut.access__done.value = 0
@@ -190,14 +190,17 @@ class Board:
             asked = self._asked()
             region = self._regions[asked.layer, Kind(asked.kind)]
             while not willing(True):
-                await RisingEdge(dut.clk)
-                assert dut.access__request.value, f"request in cycle {cycle()}: withdrawn before it was done"
-                assert self._asked() == asked, f"request in cycle {cycle()}: {self._asked()} was {asked} before"
+                await self._wait(asked)
             dut.access__done.value = 1
             dut.access__read.value = stored(asked, region) & ALL_ONES
-            await RisingEdge(dut.clk)
-            assert self._asked() == asked, f"request in cycle {cycle()}: {self._asked()} was {asked} before"
+            await self._wait(asked)
             self.elements.append(asked)
+
+    async def _wait(self, asked: Element) -> None:
+        """A cycle in which the request is not done yet, or is just being done."""
+        await RisingEdge(self.dut.clk)
+        assert not self.dut.access__request.value, f"cycle {cycle()}: asked again before {asked} was done"
+        assert self._asked() == asked, f"cycle {cycle()}: {self._asked()} was {asked} before"
 
     async def _allow(self, may_start: Pace) -> None:
         while True:

@@ -18,6 +18,7 @@ from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, resul
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.chip import Chip
+from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.sim.bench import cycle, parameters, start
 from locallearn.sim.streams import IDLE, STALLS, Sink, Source, pace
 from tests.rtl.conftest import Bench
@@ -26,24 +27,34 @@ PAIRS = [(idle, stalls) for i, idle in enumerate(IDLE) for j, stalls in enumerat
 """Each with two of the others; the blocks' own benches have them all."""
 
 TRAINING = TrainingSpec(rate_shift=5, decay=(0, 2))
-SPECS = {
-    "one lane": NetworkSpec("", 3, InputSpec(6), (LayerSpec(5),), training=TRAINING),
-    "three layers": NetworkSpec(
-        "",
-        2,
-        InputSpec(10, bits=6, fraction=5),
-        (LayerSpec(7, lanes=3), LayerSpec(5, lanes=2), LayerSpec(6, lanes=4)),
-        activation=QFormat(6, 3),
-        weight=QFormat(9, 7, signed=True),
-        training=TRAINING,
+CASES = {
+    "one lane": (NetworkSpec("", 3, InputSpec(6), (LayerSpec(5),), training=TRAINING), SINGLE_PORT),
+    "three layers": (
+        NetworkSpec(
+            "",
+            2,
+            InputSpec(10, bits=6, fraction=5),
+            (LayerSpec(7, lanes=3), LayerSpec(5, lanes=2), LayerSpec(6, lanes=4)),
+            activation=QFormat(6, 3),
+            weight=QFormat(9, 7, signed=True),
+            training=TRAINING,
+        ),
+        GENERIC,
     ),
-    "100 classes": NetworkSpec("", 100, InputSpec(20), (LayerSpec(9, lanes=4),), error_bits=8, training=TRAINING),
+    "100 classes": (
+        NetworkSpec("", 100, InputSpec(20), (LayerSpec(9, lanes=4),), error_bits=8, training=TRAINING),
+        GENERIC,
+    ),
+    "banks of lanes": (
+        NetworkSpec("", 10, InputSpec(8), (LayerSpec(20, lanes=9), LayerSpec(17, lanes=17)), training=TRAINING),
+        SINGLE_PORT,
+    ),
 }
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_chip(bench: Bench, spec: NetworkSpec) -> None:
-    bench(Chip(spec), spec)
+@pytest.mark.parametrize(("spec", "target"), CASES.values(), ids=CASES)
+def test_chip(bench: Bench, spec: NetworkSpec, target: Target) -> None:
+    bench(Chip(spec, target), spec)
 
 
 # -- what is said --------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from locallearn.quant import classifier
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.classifier import Classifier
 from locallearn.rtl.layouts import activation_layout
+from locallearn.rtl.target import GENERIC
+from locallearn.rtl.timing import group_cycles
 from locallearn.sim.bench import cycle, parameters, ports, start
 from locallearn.sim.streams import pack
 from tests.rtl.conftest import Bench
@@ -36,7 +38,8 @@ async def forward(dut: Any, plan: LayerPlan, activations: Ints) -> None:
             dut.activation.value, dut.take.value = random.getrandbits(len(dut.activation)), 0
             await RisingEdge(dut.clk)
         last = i == plan.neurons - 1
-        dut.activation.value = pack(layout, {"index": i, "value": value, "first": i == 0, "last": last})
+        fields = {"index": i, "value": value, "active": value > 0, "first": i == 0, "last": last}
+        dut.activation.value = pack(layout, fields)
         dut.take.value = 1
         await RisingEdge(dut.clk)
     dut.take.value = 0
@@ -46,29 +49,38 @@ async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[in
     """Project an error. Returns the groups, which of them were said to be 0, and the cycles that each took."""
     for port, entry in zip(ports(dut, "errors", plan.classes), error.tolist(), strict=True):
         port.value = entry
-    dut.project.value = 1
-    await RisingEdge(dut.clk)
-    dut.project.value = 0
     groups, zero, took = [], [], set()
-    begun = cycle()
+    start = dut.project
     for _ in range(plan.groups):
-        while not dut.group_ready.value:
+        start.value = 1
+        await RisingEdge(dut.clk)
+        start.value = 0
+        begun = cycle()
+        group: list[int] = []
+        while True:
             await RisingEdge(dut.clk)
             assert cycle() - begun < 1000, f"cycle {cycle()}: expected {plan.groups} groups, actual {len(groups)}"
+            if dut.group_ready.value:
+                break
+            if dut.load_g.value:
+                lane = int(dut.g_lane.value) if plan.lanes > 1 else 0
+                assert lane == len(group), f"cycle {cycle()}: expected lane {len(group)}, actual {lane}"
+                group.append(dut.next_g.value.to_signed())
         took.add(cycle() - begun)
         for _ in range(random.randrange(5)):
+            assert not dut.load_g.value, f"cycle {cycle()}: expected no error of a whole group, actual one"
             await RisingEdge(dut.clk)
         assert dut.group_ready.value, f"cycle {cycle()}: expected the group to stay ready, actual gone"
-        groups.append([port.value.to_signed() for port in ports(dut, "scaled_errors", plan.lanes)])
+        groups.append(group)
         zero.append(bool(dut.group_zero.value))
-        dut.next_group.value = 1
-        await RisingEdge(dut.clk)
-        dut.next_group.value = 0
-        begun = cycle()
-        await RisingEdge(dut.clk)
+        start = dut.next_group
+    dut.next_group.value = 1
+    await RisingEdge(dut.clk)
+    dut.next_group.value = 0
     for _ in range(plan.lanes + 10):
-        assert not dut.group_ready.value, f"cycle {cycle()}: expected no group after the last, actual one"
         await RisingEdge(dut.clk)
+        assert not dut.group_ready.value, f"cycle {cycle()}: expected no group after the last, actual one"
+        assert not dut.load_g.value, f"cycle {cycle()}: expected no error after the last, actual one"
     return groups, zero, took
 
 
@@ -98,8 +110,7 @@ async def scores_and_projects(dut: Any) -> None:
     """Samples one after another; the signs are the same in every pass, from any seed."""
     plan = parameters()
     await start(dut)
-    levels = max(1, (plan.classes - 1).bit_length() + 1 >> 1)
-    stated = plan.lanes + 2 + levels
+    stated = group_cycles(plan)
     for _ in range(12):
         seed, decay = random.getrandbits(64) | 1, random.randint(0, plan.max_decay)
         signs = classifier.signs(plan, seed)
@@ -142,4 +153,4 @@ async def scores_and_projects(dut: Any) -> None:
     ],
 )
 def test_classifier(bench: Bench, plan: LayerPlan) -> None:
-    bench(Classifier(plan), plan)
+    bench(Classifier(plan, GENERIC), plan)

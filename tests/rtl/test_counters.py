@@ -1,9 +1,11 @@
 """The counter bank against sums."""
 
 import random
+from collections import deque
 from typing import Any
 
 import cocotb
+import pytest
 from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -11,55 +13,79 @@ from cocotb.triggers import RisingEdge
 
 from locallearn.quant.registers import COUNTER_BITS
 from locallearn.rtl.counters import CounterBank
-from locallearn.sim.bench import cycle, start
+from locallearn.rtl.target import GENERIC
+from locallearn.sim.bench import cycle, parameters, ports, start
 from tests.rtl.conftest import Bench
-
-NAMES = ("ones", "threes", "sevens")
-"""After the largest step of each."""
 
 
 class Counted(wiring.Component):
-    """A bank whose steps are ports."""
+    """A bank whose steps are ports of these widths."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__(
             {
-                "ones": In(1),
-                "threes": In(2),
-                "sevens": In(3),
+                **{f"step__{number}": In(width) for number, width in enumerate(widths)},
                 "clear": In(1),
-                "select": In(range(len(NAMES))),
+                "select": In(range(len(widths))),
                 "value": Out(COUNTER_BITS),
             }
         )
+        names = tuple(f"counter_{number}" for number in range(len(widths)))
+        steps = {name: getattr(self, f"step__{number}") for number, name in enumerate(names)}
+        # The mapping's order is not that of the names.
+        self.bank = CounterBank(names, dict(reversed(steps.items())), GENERIC)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # The mapping's order is not that of the names.
-        steps = {name: getattr(self, name) for name in reversed(NAMES)}
-        m.submodules.bank = bank = CounterBank(NAMES, steps)
+        m.submodules.bank = bank = self.bank
         m.d.comb += [bank.clear.eq(self.clear), bank.select.eq(self.select), self.value.eq(bank.value)]
         return m
 
 
 @cocotb.test()
 async def counts_and_clears(dut: Any) -> None:
-    """Steps and clears at random, and any counter read at any time, one cycle later."""
+    """Any steps, often the largest for long; a counter shows a sum that is no older than its latency."""
+    widths, latency = parameters()
     await start(dut)
-    counts = dict.fromkeys(NAMES, 0)
-    selected = 0
-    for _ in range(500):
-        steps = {name: random.randint(0, most) for name, most in zip(NAMES, (1, 3, 7), strict=True)}
-        clear, select = random.random() < 0.02, random.randrange(len(NAMES))
-        for name, step in steps.items():
-            getattr(dut, name).value = step
-        dut.clear.value, dut.select.value = clear, select
-        await RisingEdge(dut.clk)
-        actual = int(dut.value.value)
-        assert actual == selected, f"cycle {cycle()}: expected {selected}, actual {actual}"
-        selected = counts[NAMES[select]]
-        counts = {name: 0 if clear else counts[name] + steps[name] for name in NAMES}
+    select = selected_for = 0
+    for _ in range(12):
+        dut.clear.value = 1
+        for _ in range(latency):
+            await RisingEdge(dut.clk)
+            dut.clear.value = 0
+            selected_for += 1
+        # Of each counter, after each of the last cycles.
+        sums = [deque([0], latency) for _ in widths]
+        share = random.choice((0.02, 0.5, 1.0))
+        for _ in range(random.randrange(300)):
+            steps = [((1 << width) - 1) * (random.random() < share) for width in widths]
+            if share < 1:
+                steps = [random.randint(0, step) for step in steps]
+            for port, step in zip(ports(dut, "step", len(widths)), steps, strict=True):
+                port.value = step
+            if random.random() < 0.03:
+                select, selected_for = random.randrange(len(widths)), 0
+                dut.select.value = select
+            await RisingEdge(dut.clk)
+            if selected_for >= latency:
+                actual, expected = int(dut.value.value), set(sums[select])
+                assert actual in expected, f"cycle {cycle()}: expected one of {expected}, actual {actual}"
+            for sum, step in zip(sums, steps, strict=True):
+                sum.append(sum[-1] + step)
+            selected_for += 1
+        for port in ports(dut, "step", len(widths)):
+            port.value = 0
 
 
-def test_counter_bank(bench: Bench) -> None:
-    bench(Counted())
+@pytest.mark.parametrize(
+    "widths",
+    [
+        # With fewer than three a turn is longer than the names.
+        pytest.param((3, 1), id="2 counters"),
+        pytest.param((1, 2, 3), id="3 counters"),
+        pytest.param((1, 1, 9, 1, 6, 1, 1, 1), id="8 counters"),
+    ],
+)
+def test_counter_bank(bench: Bench, widths: tuple[int, ...]) -> None:
+    counted = Counted(widths)
+    bench(counted, (widths, counted.bank.latency))

@@ -12,6 +12,7 @@ from locallearn.quant import classifier
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
 from locallearn.quant.spec import LayerSpec
 from locallearn.rtl.error import ErrorUnit
+from locallearn.rtl.timing import error_cycles
 from locallearn.sim.bench import cycle, parameters, ports, start
 from tests.rtl.conftest import Bench
 from tests.rtl.plans import layer
@@ -67,7 +68,7 @@ async def predicts_and_shares_out_the_error(dut: Any) -> None:
     for _ in range(200):
         learn = random.random() < 0.8
         took = await judge(dut, plan, any_scores(plan), random.randrange(plan.classes), learn)
-        stated = 3 * plan.classes + 12 if learn else plan.classes + 4
+        stated = error_cycles(plan.classes, learn)
         assert took == stated, f"cycle {cycle()}: expected done {stated} cycles after start, actual {took}"
         for _ in range(random.choice((0, 0, 3))):
             await RisingEdge(dut.clk)

@@ -9,59 +9,94 @@ import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
+from locallearn.fpga.primitives import primitive_models
 from locallearn.quant.formats import QFormat
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.lanes import Lane
+from locallearn.rtl.target import ECP5, GENERIC, ICE40UP, Target
 from locallearn.sim.bench import cycle, parameters, start
+from locallearn.sim.export import to_verilog
 from tests.rtl.conftest import Bench
 from tests.rtl.plans import layer
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operand pair and what becomes of it; `add` and `learn` may both be off."""
+    """One operand pair and what becomes of it; `add` and `learn` may both be off.
+
+    g      taken for this operation and those behind it; None leaves the one before
+    fetch  the weight becomes `updated` as it is; x is 0
+    shift  the neighbour's weight becomes `updated`, in the cycle in which this operation's would
+    """
 
     x: int
     weight: int
-    g: int = 0
+    g: int | None = None
     noise: int = 0
     learn: bool = False
     add: bool = False
     first: bool = False
+    fetch: bool = False
+    shift: int | None = None
 
 
-def updated(plan: LayerPlan, operation: Operation) -> tuple[int, bool]:
+NOTHING = Operation(0, 0)
+
+
+def updated(plan: LayerPlan, operation: Operation, g: int) -> tuple[int, bool]:
     """The new weight, and whether it was clipped."""
     noise = int(plan.noise_value(np.array(operation.noise)))
-    exact = operation.weight - ((operation.x * operation.g + noise) >> plan.update_shift)
+    exact = operation.weight - ((operation.x * g + noise) >> plan.update_shift)
     clipped = min(max(exact, plan.weight_format.min), plan.weight_format.max)
     return clipped, clipped != exact
 
 
 async def run(dut: Any, plan: LayerPlan, operations: list[Operation]) -> dict[bool, int]:
-    """Feed an operation a cycle; compare sums, and new weights, which stay until the next. Counts the clipped."""
+    """Feed an operation a cycle; compare sums, and new weights, which stay until the next. Counts the clipped.
+
+    An error is loaded two cycles before its first operation, and taken in the one before it, which uses the last.
+    """
     await start(dut)
     clipped = {True: 0, False: 0}
-    total, weight = 0, None
-    before = [Operation(0, 0)] * 4  # before[n - 1] was n cycles ago
-    for operation in [*operations, *before]:
-        dut.x.value, dut.weight.value, dut.g.value = operation.x, operation.weight, operation.g
-        dut.learn.value = operation.learn
-        dut.add.value, dut.first.value = before[1].add, before[1].first
-        dut.round.value, dut.noise.value, dut.subtract.value = before[1].learn, before[1].noise, before[2].learn
+    half = 1 << plan.requantise_shift >> 1
+    total: int | None = None
+    weight: tuple[int, bool] | None = None
+    g = 0
+    # In cycle c, `ahead[c]` is the operation that comes 2 cycles later; before[n - 1] was n cycles ago, with its g.
+    ahead = [*operations, *[NOTHING] * 6]
+    coming = [NOTHING, NOTHING]
+    before = [(NOTHING, 0)] * 4
+    for arriving in ahead:
+        operation, following = coming
+        coming = [following, arriving]
+        g = g if operation.g is None else operation.g
+        dut.x.value, dut.weight.value, dut.learn.value = operation.x, operation.weight, operation.learn
+        # What is neither loaded nor taken does not matter.
+        dut.load_g.value = arriving.g is not None
+        dut.next_g.value = any_error(plan) if arriving.g is None else arriving.g
+        dut.take_g.value = following.g is not None
+        adding, subtracting = before[1][0], before[2][0]
+        dut.add.value, dut.first.value = adding.add, adding.first
+        dut.round.value, dut.noise.value = adding.learn or adding.fetch, adding.noise
+        dut.subtract.value = subtracting.learn or subtracting.fetch
+        dut.shift.value = subtracting.shift is not None
+        dut.neighbour.value = any_weight(plan) if subtracting.shift is None else subtracting.shift
         await RisingEdge(dut.clk)
-        summed, updating = before[2], before[3]
+        summed, (updating, its_g) = before[2][0], before[3]
         if summed.add:
-            total = (0 if summed.first else total) + summed.x * summed.weight
-        actual = dut.accumulator.value.to_signed()
-        assert actual == total, f"cycle {cycle()}: expected sum {total}, actual {actual} after {summed}"
-        if updating.learn:
-            weight = updated(plan, updating)
+            total = (half if summed.first else total or 0) + summed.x * summed.weight
+        if total is not None:
+            actual = dut.accumulator.value.to_signed()
+            assert actual == total, f"cycle {cycle()}: expected sum {total}, actual {actual} after {summed}"
+        if updating.shift is not None:
+            weight = updating.shift, False
+        elif updating.learn or updating.fetch:
+            weight = updated(plan, updating, its_g)
             clipped[weight[1]] += 1
         if weight is not None:
             new = dut.updated.value.to_signed(), bool(dut.saturated.value)
             assert new == weight, f"cycle {cycle()}: expected weight, clipped {weight}, actual {new} after {updating}"
-        before = [operation, *before[:-1]]
+        before = [(operation, g), *before[:-1]]
     return clipped
 
 
@@ -70,37 +105,52 @@ def at_limits(low: int, high: int) -> int:
     return random.choice((low, high, min(low + 1, high), max(high - 1, low), 0, 1, random.randint(low, high)))
 
 
+def any_error(plan: LayerPlan) -> int:
+    limit = 1 << plan.scaled_error_width - 1
+    return at_limits(-limit, limit - 1)
+
+
+def any_weight(plan: LayerPlan) -> int:
+    return at_limits(plan.weight_format.min, plan.weight_format.max)
+
+
 def any_operation(plan: LayerPlan, **changes: Any) -> Operation:
-    weight, limit = plan.weight_format, 1 << plan.scaled_error_width - 1
-    return Operation(
-        x=at_limits(0, plan.input_format.max),
-        weight=at_limits(weight.min, weight.max),
-        g=at_limits(-limit, limit - 1),
-        noise=at_limits(0, (1 << plan.noise_bits) - 1),
-        **changes,
-    )
+    given = {
+        "x": at_limits(0, plan.input_format.max),
+        "weight": any_weight(plan),
+        "g": random.choice((None, any_error(plan))),
+        "noise": at_limits(0, (1 << plan.noise_bits) - 1),
+    }
+    return Operation(**(given | changes))
 
 
 @cocotb.test()
 async def both_phases_in_any_order(dut: Any) -> None:
-    """Sums of up to a whole fan-in, updates, and operations that are neither, back to back."""
+    """Sums of up to a whole fan-in, updates, the host's fetches and shifts, and none of them, back to back."""
     plan = parameters()
     operations = []
     terms = plan.inputs
     for _ in range(3000):
-        learn = random.random() < 0.4
-        add = not learn and random.random() < 0.8
+        kind = random.choices(("learn", "add", "fetch", "shift", "nothing"), (4, 5, 1, 1, 1))[0]
         # A sum has at most as many terms as there are inputs: more need not fit.
         first = terms == plan.inputs or random.random() < 1 / plan.fan_in
-        if add:
+        if kind == "add":
             terms = 1 if first else terms + 1
-        operations.append(any_operation(plan, learn=learn, add=add, first=first))
+        changes: dict[str, Any] = {"first": first}
+        if kind == "fetch":
+            changes |= {"x": 0, "fetch": True}
+        elif kind == "shift":
+            # Even where there is an update.
+            changes |= {"shift": any_weight(plan), "learn": random.random() < 0.5}
+        elif kind != "nothing":
+            changes |= {kind: True}
+        operations.append(any_operation(plan, **changes))
     await run(dut, plan, operations)
 
 
 @cocotb.test()
 async def sums_reach_their_limits(dut: Any) -> None:
-    """Every input and every weight at its largest magnitude: the sum that the width is made for."""
+    """Every input and every weight at its largest magnitude, on top of the half: what the width is made for."""
     plan = parameters()
     operations = []
     for weight in (plan.weight_format.min, plan.weight_format.max):
@@ -129,17 +179,27 @@ async def updates_saturate_both_ways(dut: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "plan",
+    ("plan", "target"),
     [
-        pytest.param(layer(), id="defaults"),
-        pytest.param(layer(inputs=40, weight=QFormat(16, 14, signed=True), noise_bits=16, error_bits=8), id="wide"),
+        pytest.param(layer(), GENERIC, id="defaults"),
+        # Their multipliers are primitives.
+        pytest.param(layer(), ECP5, id="ecp5"),
+        pytest.param(layer(), ICE40UP, id="ice40up"),
         pytest.param(
-            layer(inputs=3, weight=QFormat(2, 1, signed=True), error_bits=2, noise_bits=1, rate_shift=0), id="narrow"
+            layer(inputs=40, weight=QFormat(16, 14, signed=True), noise_bits=16, error_bits=8), GENERIC, id="wide"
+        ),
+        pytest.param(
+            layer(inputs=3, weight=QFormat(2, 1, signed=True), error_bits=2, noise_bits=1, rate_shift=0),
+            GENERIC,
+            id="narrow",
         ),
         # All products are below a weight's unit, and only with noise do they make changes.
-        pytest.param(layer(rate_shift=17, noise_bits=16), id="shift 21"),
-        pytest.param(layer(weight=QFormat(16, 14, signed=True), rate_shift=0), id="shift 1"),
+        pytest.param(layer(rate_shift=17, noise_bits=16), GENERIC, id="shift 21"),
+        pytest.param(layer(weight=QFormat(16, 14, signed=True), rate_shift=0), GENERIC, id="shift 1"),
+        # Sums of whole activations: there is no half.
+        pytest.param(layer(weight=QFormat(4, 0, signed=True), activation=QFormat(8, 8)), GENERIC, id="no rounding"),
     ],
 )
-def test_lane(bench: Bench, plan: LayerPlan) -> None:
-    bench(Lane(plan), plan)
+def test_lane(bench: Bench, plan: LayerPlan, target: Target) -> None:
+    lane = Lane(plan, target)
+    bench(lane, plan, primitive_models(target) + to_verilog(lane))

@@ -13,6 +13,8 @@ from cocotb.triggers import RisingEdge
 from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import sample_layout
 from locallearn.rtl.sequencer import Sequencer, token_layout
+from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
+from locallearn.rtl.timing import OPERANDS, ROW, written_back
 from locallearn.sim.bench import cycle, parameters, start
 from locallearn.sim.streams import pack, unpack
 from tests.rtl.conftest import Bench
@@ -21,11 +23,11 @@ from tests.rtl.plans import layer
 AHEAD = 2
 """Samples that may be forwarded and not released."""
 
-PIPELINE = 7
-"""Cycles that a row is under way."""
-
-TAKEN = 2
+TAKEN = OPERANDS - 1
 """Cycles from a group's first row to the copy of its errors."""
+
+READ = ROW + 1
+"""Cycles until the memory is asked for a row."""
 
 
 @dataclass
@@ -36,6 +38,15 @@ class Sample:
     events: int
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row under way: of which group and event, and whether it is learned."""
+
+    group: int
+    event: int
+    learn: bool
+
+
 class Surroundings:
     """What the sequencer's neighbours drive in a cycle, and what it is to answer.
 
@@ -44,23 +55,28 @@ class Surroundings:
     learning  probability that a sample has an error
     """
 
-    def __init__(self, plan: LayerPlan, arriving: float, leaving: float, learning: float) -> None:
+    def __init__(self, plan: LayerPlan, target: Target, arriving: float, leaving: float, learning: float) -> None:
         self._plan = plan
+        self._single_port = target.single_port_weights
         self._arriving, self._leaving, self._learning = arriving, leaving, learning
         self.samples: deque[Sample] = deque()
         self.start = 0
         self._tail = 0
         self.forwarded = 0
+        self._walking = False
         self.learn = self.release = False
         self.room = True
         self.discarded = 0
         self._judge = self._judging()
         next(self._judge)
         self._row = (0, 0)
-        self.pipeline = deque([(False, False)] * PIPELINE, PIPELINE)  # (anything, first row of a group to learn)
+        # Those issued 1, 2, ... cycles ago.
+        way = written_back(target.single_port_weights)
+        self._pipeline = deque[Row | None]([None] * way, way)
         # The groups still to learn from: whether all errors are 0. None: forward.
         self.groups: deque[bool] | None = None
         self._ready_in = 0
+        self._learning_for = 0
         self.done = Counter[str]()
         self.learned = False
 
@@ -72,14 +88,15 @@ class Surroundings:
 
     @property
     def group_taken(self) -> bool:
-        return self.pipeline[TAKEN - 1][1]
+        row = self._pipeline[TAKEN - 1]
+        return row is not None and row.learn and row.event == 0
 
     @property
     def empty(self) -> bool:
-        return not any(row for row, _ in self.pipeline)
+        return not any(self._pipeline)
 
     def _end(self, sample: Sample) -> int:
-        return (sample.start + sample.events) % self._plan.event_depth
+        return (sample.start + sample.events - 1) % self._plan.event_depth
 
     def drive(self, dut: Any) -> None:
         layout = sample_layout(self._plan)
@@ -101,20 +118,19 @@ class Surroundings:
         group, event = self._row
         sample = None
         issue = next_group = learned = starved = False
-        if self.learn:
-            pass
-        elif self.groups is None:
-            starved = len(self.samples) <= self.forwarded
-            if not starved and self.forwarded < AHEAD:
+        if self.groups is None:
+            starved = not self._walking and len(self.samples) <= self.forwarded
+            if self._walking:
                 sample = self.samples[self.forwarded]
                 issue = self.room or event < sample.events - 1
         else:
             sample = self.samples[0]
-            # The classifier may still show the group before, until that has been taken.
-            fresh = self.group_ready and len(self.groups) == plan.groups - group
+            fresh = self._fresh()
             learned = group == plan.groups and self.empty
-            issue = event > 0 or (fresh and not self.groups[0])
-            next_group = self.group_taken or (event == 0 and fresh and self.groups[0])
+            # Where a cycle allows one of both, rows are read in the first after `learn`, the third, and so on.
+            may_read = not self._single_port or self._learning_for % 2 == 0
+            issue = self._walking and may_read
+            next_group = self.group_taken or (not self._walking and fresh and self.groups[0])
         expected = {
             "issue": issue,
             "starved": starved,
@@ -142,18 +158,24 @@ class Surroundings:
         self.done["learned rows" if learning else "forward rows"] += issue
         if issue and not learning and self.forwarded:
             self.discarded += 1
+        if self.learn:
+            self.done["discarded rows"] += self.discarded
         if self.release or self.learn:
             self.discarded = 0
 
+        self._check_memory()
+        self._pipeline.appendleft(Row(*self._row, learning) if issue else None)
+        self._walking = self._walks_on(last)
         if issue:
             self._row = (self._row[0] + 1, 0) if last else (self._row[0], self._row[1] + 1)
-        self.pipeline.appendleft((issue, issue and learning and expected["token"]["first"]))
         if self.learn:
-            self.pipeline.extend([(False, False)] * PIPELINE)
-            self._row = (0, 0)
+            self._pipeline.extend([None] * len(self._pipeline))
+            self._row, self._walking = (0, 0), False
             self.groups = deque(random.random() < 0.4 for _ in range(self._plan.groups))
             self._ready_in = random.randint(1, 12)
+            self._learning_for = 0
         elif learning:
+            self._learning_for += 1
             if expected["next_group"] and self.groups:
                 if self.groups[0]:
                     self._row = (self._row[0] + 1, 0)
@@ -177,6 +199,26 @@ class Surroundings:
         next(self._judge)
         self._arrive()
 
+    def _fresh(self) -> bool:
+        """There is a group to learn from; the classifier still shows the one before until that has been taken."""
+        return self.group_ready and self.groups is not None and len(self.groups) == self._plan.groups - self._row[0]
+
+    def _walks_on(self, last: bool) -> bool:
+        """Whether the next cycle is part of a walk: over a whole sample forward, over a single group to learn."""
+        if self.groups is None:
+            if self._walking:
+                return not (last and self._row[0] == self._plan.groups - 1)
+            return self.forwarded < min(len(self.samples), AHEAD)
+        return not last if self._walking else self._fresh() and not self.groups[0]
+
+    def _check_memory(self) -> None:
+        """No row is read in the cycle in which it is written, and none at all where a cycle allows one of both."""
+        read, written = self._pipeline[READ - 1], self._pipeline[-1]
+        if read and written and written.learn:
+            where = f"cycle {cycle()}: {read} is read while {written} is written"
+            assert not self._single_port, where
+            assert (read.group, read.event) != (written.group, written.event), where
+
     def _arrive(self) -> None:
         events = random.choice((1, 2, self._plan.fan_in, random.randint(1, self._plan.fan_in)))
         used = sum(sample.events for sample in self.samples)
@@ -192,12 +234,11 @@ class Surroundings:
             yield
             if not self.forwarded:
                 continue
-            for _ in range(PIPELINE + random.randint(1, 30)):
+            for _ in range(len(self._pipeline) + random.randint(1, 30)):
                 yield
             if random.random() < self._learning:
                 self.learn = True
                 self.done["learned"] += 1
-                self.done["discarded rows"] += self.discarded
                 yield
                 self.learn = False
                 while not self.learned:
@@ -214,9 +255,9 @@ class Surroundings:
 @cocotb.parametrize(arriving=(1.0, 0.02), leaving=(1.0, 0.1), learning=(0.0, 0.5, 1.0))
 async def reads_every_row_it_should(dut: Any, arriving: float, leaving: float, learning: float) -> None:
     """In order, when it may and not later, and every cycle counts as exactly one of issue, waiting, starved."""
-    plan = parameters()
+    plan, target = parameters()
     await start(dut)
-    around = Surroundings(plan, arriving, leaving, learning)
+    around = Surroundings(plan, target, arriving, leaving, learning)
     while around.done["learned"] + around.done["skipped"] < 25:
         around.drive(dut)
         await RisingEdge(dut.clk)
@@ -245,5 +286,6 @@ async def reads_every_row_it_should(dut: Any, arriving: float, leaving: float, l
         pytest.param(layer(2, 1, inputs=1), id="1 input"),
     ],
 )
-def test_sequencer(bench: Bench, plan: LayerPlan) -> None:
-    bench(Sequencer(plan), plan)
+@pytest.mark.parametrize("target", [GENERIC, SINGLE_PORT], ids=lambda target: target.name)
+def test_sequencer(bench: Bench, plan: LayerPlan, target: Target) -> None:
+    bench(Sequencer(plan, target), (plan, target))
