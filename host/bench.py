@@ -11,9 +11,6 @@ through the rounds, and what else the machine does meets all of them alike. The 
 """
 
 import math
-import os
-import platform
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -21,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +27,7 @@ from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import Device
 from locallearn.host.report import versions
+from locallearn.quant import machine
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["bench"]
@@ -117,8 +114,8 @@ def bench(
         "rows": rows,
         "not_installed": missing,
         "versions": versions() | ({} if "torch" in missing else {"torch": metadata.version("torch")}),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        "processor": machine.processor(),
+        "cores": machine.cores(),
     }
 
 
@@ -201,12 +198,3 @@ def _turn(contestant: _Contestant, count: int, passes: int) -> tuple[float, floa
         wall += time.perf_counter() - begun[0]
         processor += time.process_time() - begun[1]
     return wall, processor
-
-
-def _processor() -> str:
-    """Its maker's name for it, where the system says."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:  # not Linux
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()

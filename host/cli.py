@@ -6,11 +6,13 @@ import sys
 import tomllib
 from collections.abc import Callable
 from importlib import metadata
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from locallearn.host import commands, datasets
 from locallearn.host.commands import Outcome
+from locallearn.host.link import DEFAULT_BAUD
 from locallearn.host.plots import FORMATS
 from locallearn.host.terminal import Terminal
 from locallearn.quant.errors import InterruptedRun, LocalLearnError
@@ -45,6 +47,16 @@ def _whole(low: int) -> Callable[[str], int]:
         return int(text)
 
     number.__name__ = "whole number"  # as argparse names it in its errors
+    return number
+
+
+def _frequency(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < inf:
+        raise argparse.ArgumentTypeError(f"{text}: needed is a number of MHz above 0")
     return number
 
 
@@ -91,6 +103,17 @@ def _add_data(command: argparse.ArgumentParser, default: str) -> None:
     _add_data_dir(command, "where data sets are")
 
 
+def _add_device(command: argparse.ArgumentParser, default: str, text: str) -> None:
+    command.add_argument("--device", metavar="DEVICE", default=default, help=text)
+    command.add_argument(
+        "--baud",
+        type=_whole(1),
+        metavar="N",
+        default=DEFAULT_BAUD,
+        help="rate of a serial port: its board's, which `locallearn boards` lists",
+    )
+
+
 def _add_data_dir(command: argparse.ArgumentParser, text: str) -> None:
     folder = datasets.default_data_dir()
     command.add_argument("--data-dir", metavar="DIR", type=Path, help=f"{text} (default: {folder})")
@@ -106,7 +129,7 @@ def _add_network_commands(add: _Add) -> None:
     )
     _add_spec(command)
     _add_data(command, "digits for 64 inputs, mnist for 784")
-    command.add_argument("--device", metavar="DEVICE", default="sim", help=_ANYWHERE)
+    _add_device(command, "sim", _ANYWHERE)
     command.add_argument(
         "--epochs", type=_whole(1), metavar="N", help="passes over the data (default: the spec's decay has one each)"
     )
@@ -130,7 +153,7 @@ def _add_network_commands(add: _Add) -> None:
     )
     command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
     _add_data(command, "what the run was trained on, with what it held out")
-    command.add_argument("--device", metavar="DEVICE", default="model", help=_ANYWHERE)
+    _add_device(command, "model", _ANYWHERE)
 
     command = add(
         "verify",
@@ -143,9 +166,7 @@ def _add_network_commands(add: _Add) -> None:
         "--samples", type=_whole(1), metavar="N", default=20, help="how many; every fourth goes without its label"
     )
     _add_data(command, "made at random")
-    command.add_argument(
-        "--device", metavar="DEVICE", default="sim", help="sim (the RTL in Verilator) or a chip's port"
-    )
+    _add_device(command, "sim", "sim (the RTL in Verilator) or a chip's port")
 
     command = add(
         "generate", commands.generate_command, "write a network's RTL", "locallearn generate mnist -o mnist.v"
@@ -154,6 +175,54 @@ def _add_network_commands(add: _Add) -> None:
     command.add_argument(
         "-o", "--output", type=_rtl_file, required=True, metavar="FILE.v|FILE.il", help="Verilog or RTLIL"
     )
+
+
+def _add_board_commands(add: _Add) -> None:
+    """What brings a network onto an FPGA."""
+    command = add(
+        "estimate",
+        commands.estimate_command,
+        "say whether a network fits a board and how fast it is there, before anything is built",
+        "locallearn estimate mnist --board ulx3s-85f --set layers.0.lanes=64",
+    )
+    _add_spec(command)
+    command.add_argument("--board", metavar="NAME", help="one that `locallearn boards` lists (default: all of them)")
+    command.add_argument("--clock", type=_frequency, metavar="MHZ", help="of the chip (default: the board's)")
+    command.add_argument(
+        "--activity",
+        type=Path,
+        metavar="RUN",
+        help="a folder that train made: samples are as in its last epoch (default: as counted on MNIST or digits)",
+    )
+
+    command = add(
+        "build",
+        commands.build_command,
+        "build a board's bitstream, with yosys and nextpnr; the same command again goes on where it was",
+        "locallearn build mnist --board ulx3s-85f",
+    )
+    _add_spec(command)
+    _add_board(command)
+    command.add_argument("--out", type=Path, metavar="DIR", help="of all files (default: builds/NAME-BOARD)")
+    command.add_argument(
+        "--seed", type=_whole(1), metavar="N", default=1, help="of place and route: another one, another clock"
+    )
+    command.add_argument("--clock", type=_frequency, metavar="MHZ", help="of the chip (default: the board's)")
+
+    command = add(
+        "program",
+        commands.program_command,
+        "load a bitstream into a board, with openFPGALoader",
+        "locallearn program --board ulx3s-85f builds/mnist-ulx3s-85f",
+    )
+    _add_board(command)
+    command.add_argument("folder", type=Path, metavar="DIR", help="a folder that build made")
+
+    add("boards", commands.boards_command, "list the boards, with the presets that fit", "locallearn boards")
+
+
+def _add_board(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--board", required=True, metavar="NAME", help="one that `locallearn boards` lists")
 
 
 def _add_study_commands(add: _Add) -> None:
@@ -221,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train neural networks inside an FPGA.",
         formatter_class=_Help,
         epilog="exit codes: 0 done, 2 wrong arguments, 3 impossible description, 4 data, 5 missing or failed tool,\n"
-        "6 device, 7 run folder, 8 chip and golden model differ, 130 interrupted\n\n"
+        "6 device, 7 run folder, 8 chip and golden model differ, 9 build, 130 interrupted\n\n"
         "example: locallearn train",
     )
     parser.add_argument("--version", action="version", version=metadata.version("locallearn"))
@@ -240,6 +309,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     _add_network_commands(add)
+    _add_board_commands(add)
     _add_study_commands(add)
     _add_data_commands(add, subparsers)
     return parser

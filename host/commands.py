@@ -1,9 +1,9 @@
 """The commands, from their arguments to what they print and return."""
 
 import argparse
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import ChipDevice, Device
 from locallearn.host.run import Run
+from locallearn.host.stop import terminable
 from locallearn.host.terminal import Terminal, accuracies
 from locallearn.host.train import train
 from locallearn.host.verify import verify
+from locallearn.quant import machine
 from locallearn.quant.errors import (
+    BuildError,
     DataError,
     DeviceError,
     InterruptedRun,
@@ -29,16 +32,20 @@ from locallearn.quant.errors import (
     ToolError,
 )
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import NetworkSpec, load_spec
+from locallearn.quant.spec import NetworkSpec, load_spec, preset_names
 
 __all__ = [
     "Outcome",
     "bench_command",
+    "boards_command",
+    "build_command",
     "data_fetch_command",
     "data_list_command",
+    "estimate_command",
     "eval_command",
     "generate_command",
     "plot_command",
+    "program_command",
     "sweep_command",
     "train_command",
     "verify_command",
@@ -57,7 +64,7 @@ def _load_spec(args: argparse.Namespace) -> NetworkSpec:
 
 @contextmanager
 def _connect(args: argparse.Namespace, spec: NetworkSpec, terminal: Terminal) -> Iterator[Device]:
-    with connect(spec, args.device, terminal.stage) as device:
+    with connect(spec, args.device, terminal.stage, args.baud) as device:
         if device.name == "numpy" and args.device == "model":
             terminal.say("numba is not installed (pip install 'locallearn[fast]'): the slow NumPy model")
         yield device
@@ -226,7 +233,7 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     out = args.out or Path("sweeps") / sweep.name
     storage = args.storage or local_storage(out)
     job = Work(sweep, _data_source(sweep.data, sweep.spec), args.data_dir, out, storage)
-    summary = run_sweep(job, args.file, args.jobs or _cores(), terminal)
+    summary = run_sweep(job, args.file, args.jobs or machine.cores(), terminal)
     terminal.say(f"trials.csv, summary.csv and the runs in {out}")
     if summary["interrupted"]:
         done = f"{summary['ended']} of {summary['trials']} trials"
@@ -238,11 +245,6 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     return summary, None
 
 
-def _cores() -> int:
-    """That this process may use; not every system can tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.host.plots import plot
 
@@ -251,6 +253,84 @@ def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     for line in [*map(str, drawn.files), *drawn.notes]:
         terminal.say(line)
     return {"files": [str(path) for path in drawn.files], "notes": drawn.notes}, None
+
+
+def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.fpga.boards import BOARDS, find_board
+    from locallearn.fpga.estimate import estimate
+    from locallearn.fpga.estimate_activity import counted, expected
+    from locallearn.fpga.estimate_fit import check_fit
+    from locallearn.host.estimate_table import choice_table, resource_table, speed_table
+
+    spec = _load_spec(args)
+    plan = NetworkPlan(spec)
+    activity = counted(plan, Run(args.activity).report, str(args.activity)) if args.activity else expected(plan)
+    terminal.say(f"{spec.name}, estimated; samples as {activity.source}")
+    if args.board is None:
+        estimates = [estimate(spec, board, args.clock, activity) for board in BOARDS.values()]
+        terminal.show(choice_table(estimates))
+        return {found.board.name: found.figures() for found in estimates}, None
+    found = estimate(spec, find_board(args.board), args.clock, activity)
+    terminal.show(resource_table(found))
+    terminal.show(speed_table(found))
+    try:
+        check_fit(found)
+    except BuildError as error:
+        return found.figures(), error
+    return found.figures(), None
+
+
+def build_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.fpga.boards import find_board
+    from locallearn.fpga.build import build
+    from locallearn.host.build_table import build_table
+
+    spec, board = _load_spec(args), find_board(args.board)
+    out = args.out or Path("builds") / f"{spec.name}-{board.name}"
+    try:
+        with terminable():
+            report = build(spec, board, out, terminal, args.clock, args.seed)
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"interrupted; what is done is in {out}, the same command goes on") from None
+    terminal.show(build_table(report))
+    terminal.say(
+        f"{spec.name} on {board.title} at {report.clock.wanted:g} MHz, of {report.clock.achieved:.2f} MHz possible; "
+        f"{report.bitstream} and report.json in {out}"
+    )
+    return report.figures(), None
+
+
+def program_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.fpga.boards import find_board
+    from locallearn.fpga.program import program
+
+    board = find_board(args.board)
+    terminal.stage(f"loading {board.name}")
+    bitstream = program(board, args.folder)
+    train = f"locallearn train {args.folder / 'spec.toml'} --device /dev/ttyUSB0 --baud {board.baud}"
+    terminal.say(f"{board.title} has {bitstream}; train it with `{train}`, or whatever its port is called")
+    return {"board": board.name, "bitstream": str(bitstream)}, None
+
+
+def boards_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.fpga.boards import BOARDS
+    from locallearn.fpga.estimate import estimate
+    from locallearn.host.build_table import boards_table
+
+    presets = [load_spec(name) for name in preset_names()]
+    fitting = {name: [spec.name for spec in presets if estimate(spec, board).fits] for name, board in BOARDS.items()}
+    terminal.show(boards_table(BOARDS.values(), fitting))
+    return {
+        name: {
+            "title": board.title,
+            "part": board.part,
+            "fitting": fitting[name],
+            "capacity": asdict(board.capacity),
+            "clock[mhz]": board.clock_mhz,
+            "link[baud]": board.baud,
+        }
+        for name, board in BOARDS.items()
+    }, None
 
 
 def data_fetch_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from locallearn.host.device import ChipDevice, Device, ModelDevice
-from locallearn.host.link import Link
+from locallearn.host.link import DEFAULT_BAUD, Link
 from locallearn.quant.network import GoldenNetwork, Model
 from locallearn.quant.spec import NetworkSpec
 
@@ -23,13 +23,19 @@ def fastest_model() -> Callable[[NetworkSpec], Model]:
 
 
 @contextmanager
-def connect(spec: NetworkSpec, target: str, progress: Callable[[str], None] = lambda stage: None) -> Iterator[Device]:
+def connect(
+    spec: NetworkSpec,
+    target: str,
+    progress: Callable[[str], None] = lambda stage: None,
+    baud: int = DEFAULT_BAUD,
+) -> Iterator[Device]:
     """A device for `spec`, closed again at the end.
 
     target    `sim`: the RTL, compiled by Verilator (cached) and started as a process of its own;
               `model`: the golden model, compiled where numba is installed; `numpy`: as its definition in NumPy;
               anything else: a serial port or socket://host:port with a chip behind it
     progress  hears the stages of a build
+    baud      of a serial port
 
     Raises DeviceError where the chip cannot be reached or is another one, ToolError where it cannot be built.
     """
@@ -48,5 +54,5 @@ def connect(spec: NetworkSpec, target: str, progress: Callable[[str], None] = la
             device.name = "sim"
             yield device
     else:
-        with ChipDevice(spec, Link(target)) as device:
+        with ChipDevice(spec, Link(target, baud=baud)) as device:
             yield device

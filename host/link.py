@@ -6,23 +6,26 @@ import serial
 
 from locallearn.quant.errors import DeviceError
 
-__all__ = ["Link"]
+__all__ = ["DEFAULT_BAUD", "Link"]
 
-BAUD_RATE = 3_000_000
-"""What the USB bridges of common boards can do; a socket has none."""
+DEFAULT_BAUD = 3_000_000
+"""What the USB bridges of most boards can do."""
 
 PATIENCE_S = 30.0
 """Longest silence in the middle of an answer, in seconds."""
 
 
 class Link:
-    """A serial port or socket. Raises DeviceError when it cannot be opened, breaks, or is silent for `patience_s`."""
+    """A serial port at `baud`, or a socket, which has no such thing.
 
-    def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
+    Raises DeviceError when it cannot be opened, breaks, or is silent for `patience_s`.
+    """
+
+    def __init__(self, url: str, patience_s: float = PATIENCE_S, baud: int = DEFAULT_BAUD) -> None:
         self.url = url
         self._patience_s = patience_s
         try:
-            self._port = serial.serial_for_url(url, baudrate=BAUD_RATE, timeout=patience_s)
+            self._port = serial.serial_for_url(url, baudrate=baud, timeout=patience_s)
         except (serial.SerialException, ValueError, OSError) as error:
             raise DeviceError(
                 f"{url}: cannot be opened ({error}); a device is sim, model, a port such as /dev/ttyUSB0 "

@@ -1,0 +1,99 @@
+"""What a chip takes of a part, before it is synthesised.
+
+Multipliers and memories are counted as the RTL makes them. LUTs and flip-flops are linear in the widths of the blocks;
+`benchmarks/calibrate.py` fitted the coefficients to what synthesis made of other networks.
+"""
+
+import json
+from functools import cache
+from importlib import resources
+
+from locallearn.fpga.boards import Board
+from locallearn.quant.packets import result_fields
+from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.registers import CHIP_COUNTERS, COUNTER_BITS, LAYER_COUNTERS
+from locallearn.rtl.target import ICE40UP, SPRAM, Target
+
+__all__ = ["COEFFICIENTS", "Resources", "estimate_layer_resources", "estimate_resources", "layer_widths"]
+
+COEFFICIENTS = "estimate_coefficients.json"
+"""Its name in this package: by target and resource, of "chip" once and of each of `layer_widths`."""
+
+Resources = dict[str, int]
+"""Counts by the names of `Capacity`'s fields, of those that nextpnr counts."""
+
+
+def estimate_layer_resources(plan: LayerPlan, target: Target) -> Resources:
+    """What a layer takes: LUTs and flip-flops within some 20 %, the others exactly."""
+    widths = layer_widths(plan, target)
+    logic = {
+        resource: round(sum(factors[name] * width for name, width in widths.items()))
+        for resource, factors in _coefficients()[target.name].items()
+    }
+    return logic | {"dsp": plan.lanes} | _layer_memories(plan, target)
+
+
+def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
+    """What a chip with its serial port takes."""
+    target = board.target
+    total = {resource: round(factors["chip"]) for resource, factors in _coefficients()[target.name].items()}
+    total["block_ram"] = target.block_rams(8, board.receive_bytes)
+    if not target.lut_ram:
+        total["block_ram"] += target.block_rams(COUNTER_BITS, len(CHIP_COUNTERS)) + _result_memories(plan, target)
+    for layer in plan.layers:
+        for resource, count in estimate_layer_resources(layer, target).items():
+            total[resource] = total.get(resource, 0) + count
+    return total
+
+
+def layer_widths(plan: LayerPlan, target: Target) -> dict[str, float]:
+    """Of a layer's blocks, in bits; those of all lanes, banks or classes together."""
+    row = (plan.weight_rows - 1).bit_length()
+    value = plan.input_format.bits + plan.scaled_error_width
+    weights = plan.lanes * plan.weight_format.bits
+    behind = -(-plan.weight_rows // SPRAM[0]) if target == ICE40UP else target.banks(plan.weight_rows)
+    return {
+        # Sequencer, event buffer, counters, the host's way in.
+        "layer": 1,
+        "addresses": row + plan.event_address_bits,
+        # From bank to bank, the noise among it.
+        "control": (len(plan.banks) - 1) * (64 + 2 * row + value),
+        # Lanes and readout.
+        "lanes": plan.lanes,
+        "weights": weights,
+        "sums": plan.lanes * plan.accumulator_bits,
+        "updates": plan.lanes * value,
+        # Memories that one block is not deep enough for.
+        "multiplexers": weights * (behind - 1),
+        # Classifier and error unit.
+        "scores": plan.classes * plan.score_bits,
+        "errors": plan.classes * plan.error_width,
+    }
+
+
+def _result_memories(plan: NetworkPlan, target: Target) -> int:
+    """Block RAMs for results that wait, where LUTs hold none: yosys takes registers for memories of up to 64 bits."""
+    width = sum(result_fields(plan).values())
+    # The last word of each is a register in any case.
+    depths = (plan.results_waiting(layer.index) - 1 for layer in plan.layers)
+    return sum(target.block_rams(width, depth) for depth in depths if width * depth > 64)
+
+
+def _layer_memories(plan: LayerPlan, target: Target) -> Resources:
+    """Of a layer."""
+    weights = [len(lanes) * plan.weight_format.bits for lanes in plan.banks]
+    block_ram = target.block_rams(plan.event_bits, plan.event_depth)
+    if not target.lut_ram:
+        block_ram += target.block_rams(1, plan.neurons) + target.block_rams(COUNTER_BITS, len(LAYER_COUNTERS))
+    if target == ICE40UP:
+        depth, width = SPRAM
+        spram = sum(-(-bits // width) for bits in weights) * -(-plan.weight_rows // depth)
+        return {"block_ram": block_ram, "spram": spram}
+    return {"block_ram": block_ram + sum(target.block_rams(bits, plan.weight_rows) for bits in weights)}
+
+
+@cache
+def _coefficients() -> dict[str, dict[str, dict[str, float]]]:
+    text = (resources.files("locallearn.fpga") / COEFFICIENTS).read_text()
+    table: dict[str, dict[str, dict[str, float]]] = json.loads(text)
+    return table
