@@ -1,0 +1,213 @@
+"""How many LUTs and flip-flops the chip takes: synthesise some networks for a board of every family, fit what
+`locallearn estimate` knows about them, and compare its estimates with all of them.
+
+    python benchmarks/calibrate.py
+
+Writes results/estimate.json (what yosys and nextpnr made of each network), fpga/estimate_coefficients.json (the fit to
+some of them) and results/estimate.md (the comparison with all). A network that is in results/estimate.json is not
+synthesised again. Nothing is placed: each takes a minute or two.
+"""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from subprocess import DEVNULL, run
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from locallearn.fpga.boards import Board, find_board
+from locallearn.fpga.build import tool_arguments
+from locallearn.fpga.estimate_resources import COEFFICIENTS, estimate_resources, layer_widths
+from locallearn.fpga.flows import FLOWS, UNDEFINED_COLLISIONS
+from locallearn.fpga.nextpnr import uses
+from locallearn.fpga.tools import find_tool
+from locallearn.fpga.top import BoardTop
+from locallearn.quant.formats import QFormat
+from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec
+from locallearn.rtl.target import Target
+
+HERE = Path(__file__).parent
+RECORDS = HERE / "results" / "estimate.json"
+TABLE = HERE / "results" / "estimate.md"
+
+
+def network(name: str, inputs: int, layers: str, classes: int = 10, **changes: Any) -> NetworkSpec:
+    """`layers` as in "128/16 64/8": neurons and lanes of each."""
+    pairs = (map(int, layer.split("/")) for layer in layers.split())
+    training = TrainingSpec(8, decay=(0, changes.pop("decay", 3)))
+    if bits := changes.pop("weight_bits", None):
+        changes["weight"] = QFormat(bits, bits - 1, signed=True)
+    return NetworkSpec(
+        name, classes, InputSpec(inputs), tuple(LayerSpec(*pair) for pair in pairs), training=training, **changes
+    )
+
+
+NETWORKS = [
+    load_spec("mnist-small"),
+    network("one lane", 16, "8/1", classes=2, error_bits=3, decay=0),
+    network("8 lanes", 100, "64/8", weight_bits=8, error_bits=4),
+    network("wide weights", 196, "48/6", weight_bits=16),
+    network("26 classes", 784, "32/2", classes=26, weight_bits=10),
+    network("three layers", 36, "24/3 16/2 12/1", classes=5, activation=QFormat(4, 2)),
+    network("2 lanes", 784, "64/2", error_bits=4),
+    network("two layers", 64, "40/4 20/2", error_bits=4, decay=2),
+    load_spec("digits"),
+    network("16 lanes", 196, "96/16", weight_bits=10),
+    network("100 classes", 64, "40/4", classes=100, error_bits=8),
+    network("3 x 9 lanes", 100, "90/9 63/9 45/9", classes=20, error_bits=5, weight_bits=14),
+    network("24 lanes", 64, "192/24", classes=47, error_bits=6),
+    network("32 lanes", 784, "128/32 128/8", error_bits=4),
+]
+
+FAMILIES = {
+    "ulx3s-85f": NETWORKS,
+    "icebreaker": NETWORKS[:8],
+    "tang-nano-20k": NETWORKS[:10],
+    "crosslink-nx-evn": NETWORKS[:10],
+}
+"""What is synthesised for which board."""
+
+CHECKED = ("wide weights", "two layers", "16 lanes", "32 lanes")
+"""Left out of the fit."""
+
+
+def synthesise(spec: NetworkSpec, board: Board) -> dict[str, Any]:
+    """What nextpnr counts after packing, in all and, as the netlist has it, by layer."""
+    flow = FLOWS[board.target.name]
+    tools = {name: find_tool(name) for name in ("yosys", flow.router)}
+    begun = time.monotonic()
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        plan = board.platform().prepare(
+            BoardTop(spec, board, board.clock_mhz * 1e6),
+            emit_src=False,
+            script_after_read=UNDEFINED_COLLISIONS,
+            synth_opts=" ".join(flow.synthesis),
+        )
+        plan.extract(folder)
+        synthesis, placing, _ = tool_arguments(folder)
+        run([*tools["yosys"].command, *synthesis], cwd=folder, check=True, stdout=DEVNULL)
+        # It cannot write what it has not routed.
+        place = placing.index(flow.routed)
+        packing = [*placing[: place - 1], *placing[place + 1 :], "--pack-only", "--report", "packed.json"]
+        run([*tools[flow.router].command, *packing], cwd=folder, check=True, stdout=DEVNULL, stderr=DEVNULL)
+        used = {name: use.used for name, use in uses((folder / "packed.json").read_text(), flow).items()}
+        cells = json.loads((folder / flow.netlist).read_text())["modules"]["top"]["cells"]
+    return {
+        "network": spec.name,
+        "board": board.name,
+        "spec": spec.to_toml(),
+        "used": used,
+        "layers": [share(cells, used, number) for number in range(len(spec.layers))],
+        "wall_time[s]": round(time.monotonic() - begun, 1),
+        "tools": {name: tool.version for name, tool in tools.items()},
+    }
+
+
+WEIGHTS = {
+    "lut": {
+        **{"LUT": 1, "SB_LUT4": 1, "ALU": 1, "CCU2": 2},
+        **{"TRELLIS_DPR16X4": 6, "DPR16X4": 6, "RAM16SDP4": 8},
+        # So many have a logic cell of their own.
+        "SB_DFF": 0.4,
+    },
+    "ff": {"TRELLIS_FF": 1, "DFF": 1, "FD1P3": 1},
+}
+"""Of cells whose type begins so, in LUTs and in flip-flops."""
+
+
+def share(cells: dict[str, Any], used: dict[str, int], layer: int) -> dict[str, float]:
+    """Of the LUTs and flip-flops that are used, those whose names are below a layer's."""
+    kinds = {"lut": Counter[bool](), "ff": Counter[bool]()}
+    for name, cell in cells.items():
+        inside = f"chip.layer_{layer}." in name
+        for resource, weights in WEIGHTS.items():
+            weight = next((weight for start, weight in weights.items() if cell["type"].startswith(start)), 0)
+            kinds[resource][inside] += weight
+    return {
+        resource: round(used[resource] * counts[True] / counts.total(), 1)
+        for resource, counts in kinds.items()
+        if resource in used
+    }
+
+
+def measure() -> list[dict[str, Any]]:
+    """Of all networks; those that are there already are taken from RECORDS."""
+    records: list[dict[str, Any]] = json.loads(RECORDS.read_text()) if RECORDS.exists() else []
+    done = {(record["board"], record["spec"]) for record in records}
+    for board, specs in FAMILIES.items():
+        for spec in specs:
+            if (board, spec.to_toml()) not in done:
+                print(f"{board}: {spec.name}", flush=True)
+                records.append(synthesise(spec, find_board(board)))
+                print(f"    {records[-1]['used']} in {records[-1]['wall_time[s]']} s", flush=True)
+                RECORDS.write_text(json.dumps(records, indent=1) + "\n")
+    return records
+
+
+def fit(records: list[dict[str, Any]], resource: str) -> dict[str, float]:
+    """What a chip and each bit of `layer_widths` take of a resource, at least nothing; relative errors are smallest."""
+    rows, counts = [], []
+    for record in records:
+        total, layers = record["used"][resource], [layer[resource] for layer in record["layers"]]
+        for layer, plan in zip(layers, plans(record), strict=True):
+            rows.append(np.array([0, *layer_widths(plan, target(record)).values()]) / total)
+            counts.append(layer / total)
+        rows.append(np.array([1, *[0] * (len(rows[-1]) - 1)]) / total)
+        counts.append(1 - sum(layers) / total)
+    factors, _ = nnls(np.array(rows), np.array(counts))
+    names = ["chip", *layer_widths(plans(records[0])[0], target(records[0]))]
+    return {name: round(float(factor), 3) for name, factor in zip(names, factors, strict=True)}
+
+
+def plans(record: dict[str, Any]) -> tuple[LayerPlan, ...]:
+    return NetworkPlan(NetworkSpec.from_toml(record["spec"])).layers
+
+
+def target(record: dict[str, Any]) -> Target:
+    return find_board(record["board"]).target
+
+
+def fit_all(records: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """By target and resource."""
+    coefficients = {}
+    for board in FAMILIES:
+        of_board = [record for record in records if record["board"] == board and record["network"] not in CHECKED]
+        logic = [resource for resource in ("lut", "ff") if resource in of_board[0]["used"]]
+        coefficients[find_board(board).target.name] = {resource: fit(of_board, resource) for resource in logic}
+    return coefficients
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """What was estimated, what came out, and the difference, as Markdown."""
+    lines = [
+        "| board | network | in the fit | lut | ff | dsp | block RAM | SPRAM |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for record in records:
+        spec, used = NetworkSpec.from_toml(record["spec"]), record["used"]
+        estimated = estimate_resources(NetworkPlan(spec), find_board(record["board"]))
+        cells = [record["board"], spec.name, "" if spec.name in CHECKED else "yes"]
+        for resource in ("lut", "ff", "dsp", "block_ram", "spram"):
+            cell = f"{estimated[resource]} / {used[resource]}" if resource in used else ""
+            if cell and resource in ("lut", "ff"):
+                cell += f" ({100 * (estimated[resource] / used[resource] - 1):+.1f} %)"
+            cells.append(cell)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    records = measure()
+    coefficients = json.dumps(fit_all(records), indent=2) + "\n"
+    (HERE.parent / "fpga" / COEFFICIENTS).write_text(coefficients)
+    TABLE.write_text(f"Estimated / counted by nextpnr after packing.\n\n{table(records)}")
+
+
+if __name__ == "__main__":
+    main()
