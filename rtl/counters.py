@@ -17,7 +17,7 @@ class CounterBank(wiring.Component):
     """Counters in the order of `names`, each growing by the value that `step` holds for it.
 
     The totals lie in a memory and share one adder: in every cycle the next counter takes what has come for it since
-    its last turn. A step is in its total `latency` cycles later.
+    its last turn. A step is in its total at most `latency` cycles later.
 
     clear   all to 0, in `latency` cycles without a step
     select  which one is at `value` after `latency` cycles
