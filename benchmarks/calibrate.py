@@ -21,15 +21,14 @@ from scipy.optimize import nnls
 
 from locallearn.fpga.boards import Board, find_board
 from locallearn.fpga.build import tool_arguments
-from locallearn.fpga.estimate_resources import COEFFICIENTS, estimate_resources, layer_widths
+from locallearn.fpga.estimate_resources import COEFFICIENTS, chip_widths, estimate_resources, layer_widths
 from locallearn.fpga.flows import FLOWS, UNDEFINED_COLLISIONS
 from locallearn.fpga.nextpnr import uses
 from locallearn.fpga.tools import find_tool
 from locallearn.fpga.top import BoardTop
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec
-from locallearn.rtl.target import Target
 
 HERE = Path(__file__).parent
 RECORDS = HERE / "results" / "estimate.json"
@@ -72,7 +71,7 @@ FAMILIES = {
 }
 """What is synthesised for which board."""
 
-CHECKED = ("wide weights", "two layers", "16 lanes", "32 lanes")
+CHECKED = ("mnist-small", "two layers", "16 lanes", "3 x 9 lanes")
 """Left out of the fit."""
 
 
@@ -151,26 +150,20 @@ def measure() -> list[dict[str, Any]]:
 
 
 def fit(records: list[dict[str, Any]], resource: str) -> dict[str, float]:
-    """What a chip and each bit of `layer_widths` take of a resource, at least nothing; relative errors are smallest."""
-    rows, counts = [], []
+    """What each of `chip_widths` and `layer_widths` takes of a resource, at least nothing: the relative error of every
+    layer, and of what is around them, is smallest."""
+    rows: list[dict[str, float]] = []
+    counts, totals = [], []
     for record in records:
+        plan, target = NetworkPlan(NetworkSpec.from_toml(record["spec"])), find_board(record["board"]).target
         total, layers = record["used"][resource], [layer[resource] for layer in record["layers"]]
-        for layer, plan in zip(layers, plans(record), strict=True):
-            rows.append(np.array([0, *layer_widths(plan, target(record)).values()]) / total)
-            counts.append(layer / total)
-        rows.append(np.array([1, *[0] * (len(rows[-1]) - 1)]) / total)
-        counts.append(1 - sum(layers) / total)
-    factors, _ = nnls(np.array(rows), np.array(counts))
-    names = ["chip", *layer_widths(plans(records[0])[0], target(records[0]))]
+        rows += [chip_widths(plan), *(layer_widths(layer, target) for layer in plan.layers)]
+        counts += [total - sum(layers), *layers]
+        totals += [total] * (1 + len(layers))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    matrix = np.array([[row.get(name, 0) for name in names] for row in rows])
+    factors, _ = nnls(matrix / np.array(totals)[:, None], np.array(counts) / totals)
     return {name: round(float(factor), 3) for name, factor in zip(names, factors, strict=True)}
-
-
-def plans(record: dict[str, Any]) -> tuple[LayerPlan, ...]:
-    return NetworkPlan(NetworkSpec.from_toml(record["spec"])).layers
-
-
-def target(record: dict[str, Any]) -> Target:
-    return find_board(record["board"]).target
 
 
 def fit_all(records: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:

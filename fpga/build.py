@@ -9,6 +9,8 @@ from math import ceil
 from pathlib import Path
 
 from locallearn.fpga.boards import Board
+from locallearn.fpga.estimate import estimate
+from locallearn.fpga.estimate_fit import check_fit
 from locallearn.fpga.flows import FLOWS, UNDEFINED_COLLISIONS, Flow
 from locallearn.fpga.nextpnr import Clock, clocks, phase, too_big, uses
 from locallearn.fpga.report import BuildReport
@@ -45,6 +47,7 @@ def build(
     Raises BuildError if the chip is too big for the part, or misses its clock (report.json then says by how much), or
     if the folder cannot be used; ToolError if a tool is missing or fails.
     """
+    check_fit(estimate(spec, board))
     flow = FLOWS[board.target.name]
     tools = {name: find_tool(name) for name in ("yosys", flow.router, flow.packer)}
     clock = board_clock(board, (clock_mhz or board.clock_mhz) * 1e6)

@@ -127,7 +127,7 @@ def estimate(
         board,
         clock,
         tuple(estimate_layer_resources(layer, board.target) for layer in plan.layers),
-        {name: Use(count, getattr(board.capacity, name)) for name, count in used.items()},
+        {name: Use(used[name], there) for name, there in asdict(board.capacity).items() if name in used},
         speed(activity or expected(plan)),
         speed(dense(plan)),
     )

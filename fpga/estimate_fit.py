@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from locallearn.fpga.boards import Board
 from locallearn.fpga.estimate import Estimate
@@ -11,7 +11,7 @@ from locallearn.fpga.estimate_cycles import estimate_layer_cycles
 from locallearn.fpga.estimate_resources import estimate_resources
 from locallearn.quant.errors import BuildError
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import NetworkSpec
+from locallearn.quant.spec import LayerSpec, NetworkSpec
 
 __all__ = ["check_fit", "nearest_fit"]
 
@@ -29,15 +29,22 @@ def check_fit(estimate: Estimate) -> None:
     spec, board = estimate.spec, estimate.board
     needs = ", ".join(f"{use.used} {resource} (it has {use.available})" for resource, use in estimate.over.items())
     nearest = nearest_fit(spec, board, estimate.expected.activity)
-    hint = f"this would fit: {_changes(spec, nearest)}" if nearest else "no fewer lanes or neurons would fit"
+    hint = f"this would fit: {_changes(spec, nearest)}" if nearest else "no smaller one would fit"
     raise BuildError(f"{spec.name} does not fit {board.name} ({board.part}): needed are {needs}; {hint}")
 
 
 def nearest_fit(spec: NetworkSpec, board: Board, activity: Activity) -> NetworkSpec | None:
-    """The fastest network of fewer lanes that fits; where none does, of the most neurons in the same proportions."""
-    fewer_lanes = _with_fewer_lanes(spec, board, activity)
-    if fewer_lanes:
-        return fewer_lanes
+    """The fastest network of fewer lanes that fits; where none does, of the most neurons in the same proportions; and
+    where that is not enough, the same of fewer layers."""
+    for count in range(len(spec.layers), 0, -1):
+        first = replace(spec, layers=spec.layers[:count])
+        samples = replace(activity, layers=activity.layers[:count])
+        if found := _with_fewer_lanes(first, board, samples) or _with_fewer_neurons(first, board, samples):
+            return found
+    return None
+
+
+def _with_fewer_neurons(spec: NetworkSpec, board: Board, activity: Activity) -> NetworkSpec | None:
     sizes = [_with_neurons(spec, step) for step in range(1, _STEPS)]
     too_big = bisect_left(sizes, True, key=lambda size: not _with_fewer_lanes(size, board, activity))
     return _with_fewer_lanes(sizes[too_big - 1], board, activity) if too_big else None
@@ -104,9 +111,17 @@ def _fits(spec: NetworkSpec, board: Board) -> bool:
 
 def _changes(spec: NetworkSpec, other: NetworkSpec) -> str:
     """What the command line has to say to make one of the other."""
-    settings = []
-    for number, (given, found) in enumerate(zip(spec.layers, other.layers, strict=True)):
-        for field in ("neurons", "lanes"):
-            if getattr(given, field) != getattr(found, field):
-                settings.append(f"--set layers.{number}.{field}={getattr(found, field)}")
-    return " ".join(settings)
+    if len(spec.layers) != len(other.layers):
+        return f"--set 'layers=[{', '.join(map(_inline, other.layers))}]'"
+    changes = [
+        f"--set layers.{number}.{field}={getattr(found, field)}"
+        for number, (given, found) in enumerate(zip(spec.layers, other.layers, strict=True))
+        for field in ("neurons", "lanes")
+        if getattr(given, field) != getattr(found, field)
+    ]
+    return " ".join(changes)
+
+
+def _inline(layer: LayerSpec) -> str:
+    """As TOML has it in a line."""
+    return f"{{{', '.join(f'{name}={value}' for name, value in asdict(layer).items() if value is not None)}}}"

@@ -7,17 +7,25 @@ Multipliers and memories are counted as the RTL makes them. LUTs and flip-flops 
 import json
 from functools import cache
 from importlib import resources
+from math import ceil
 
 from locallearn.fpga.boards import Board
 from locallearn.quant.packets import result_fields
 from locallearn.quant.plan import LayerPlan, NetworkPlan
 from locallearn.quant.registers import CHIP_COUNTERS, COUNTER_BITS, LAYER_COUNTERS
-from locallearn.rtl.target import ICE40UP, SPRAM, Target
+from locallearn.rtl.target import GOWIN, ICE40UP, SPRAM, Target
 
-__all__ = ["COEFFICIENTS", "Resources", "estimate_layer_resources", "estimate_resources", "layer_widths"]
+__all__ = [
+    "COEFFICIENTS",
+    "Resources",
+    "chip_widths",
+    "estimate_layer_resources",
+    "estimate_resources",
+    "layer_widths",
+]
 
 COEFFICIENTS = "estimate_coefficients.json"
-"""Its name in this package: by target and resource, of "chip" once and of each of `layer_widths`."""
+"""Its name in this package: by target and resource, what each of `chip_widths` and `layer_widths` takes."""
 
 Resources = dict[str, int]
 """Counts by the names of `Capacity`'s fields, of those that nextpnr counts."""
@@ -25,50 +33,54 @@ Resources = dict[str, int]
 
 def estimate_layer_resources(plan: LayerPlan, target: Target) -> Resources:
     """What a layer takes: LUTs and flip-flops within some 20 %, the others exactly."""
-    widths = layer_widths(plan, target)
-    logic = {
-        resource: round(sum(factors[name] * width for name, width in widths.items()))
-        for resource, factors in _coefficients()[target.name].items()
-    }
-    return logic | {"dsp": plan.lanes} | _layer_memories(plan, target)
+    logic = _logic(layer_widths(plan, target), target)
+    return logic | {"dsp": ceil(_multipliers(plan, target))} | _layer_memories(plan, target)
 
 
 def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
     """What a chip with its serial port takes."""
     target = board.target
-    total = {resource: round(factors["chip"]) for resource, factors in _coefficients()[target.name].items()}
+    total = _logic(chip_widths(plan), target)
     total["block_ram"] = target.block_rams(8, board.receive_bytes)
     if not target.lut_ram:
         total["block_ram"] += target.block_rams(COUNTER_BITS, len(CHIP_COUNTERS)) + _result_memories(plan, target)
     for layer in plan.layers:
         for resource, count in estimate_layer_resources(layer, target).items():
             total[resource] = total.get(resource, 0) + count
-    return total
+    return total | {"dsp": ceil(sum(_multipliers(layer, target) for layer in plan.layers))}
+
+
+def chip_widths(plan: NetworkPlan) -> dict[str, float]:
+    """Of what there is around the layers: decoder, results, counters, serial port, the host's way to all layers."""
+    return {"chip": 1, "further layers": len(plan.layers) - 1}
 
 
 def layer_widths(plan: LayerPlan, target: Target) -> dict[str, float]:
     """Of a layer's blocks, in bits; those of all lanes, banks or classes together."""
     row = (plan.weight_rows - 1).bit_length()
     value = plan.input_format.bits + plan.scaled_error_width
-    weights = plan.lanes * plan.weight_format.bits
+    weight = plan.weight_format.bits
     behind = -(-plan.weight_rows // SPRAM[0]) if target == ICE40UP else target.banks(plan.weight_rows)
     return {
         # Sequencer, event buffer, counters, the host's way in.
         "layer": 1,
         "addresses": row + plan.event_address_bits,
-        # From bank to bank, the noise among it.
-        "control": (len(plan.banks) - 1) * (64 + 2 * row + value),
-        # Lanes and readout.
-        "lanes": plan.lanes,
-        "weights": weights,
-        "sums": plan.lanes * plan.accumulator_bits,
-        "updates": plan.lanes * value,
-        # Memories that one block is not deep enough for.
-        "multiplexers": weights * (behind - 1),
+        # With what goes from bank to bank. A weight passes about three of a lane's registers and adders.
+        "lanes": plan.lanes * (3 * weight + plan.accumulator_bits + value),
+        # Behind memories that one block is not deep enough for.
+        "multiplexers": plan.lanes * weight * (behind - 1),
         # Classifier and error unit.
         "scores": plan.classes * plan.score_bits,
         "errors": plan.classes * plan.error_width,
     }
+
+
+def _multipliers(plan: LayerPlan, target: Target) -> float:
+    """Of a layer, where yosys does not make them of LUTs; Gowin has two of 9 x 9 bits in place of one."""
+    narrow, wide = plan.input_format.bits, max(plan.weight_format.bits, plan.scaled_error_width)
+    if (target == ICE40UP and wide > 16) or (target == GOWIN and (narrow < 3 or wide < 4)):
+        return 0
+    return plan.lanes / 2 if target == GOWIN and wide <= 9 else plan.lanes
 
 
 def _result_memories(plan: NetworkPlan, target: Target) -> int:
@@ -90,6 +102,13 @@ def _layer_memories(plan: LayerPlan, target: Target) -> Resources:
         spram = sum(-(-bits // width) for bits in weights) * -(-plan.weight_rows // depth)
         return {"block_ram": block_ram, "spram": spram}
     return {"block_ram": block_ram + sum(target.block_rams(bits, plan.weight_rows) for bits in weights)}
+
+
+def _logic(widths: dict[str, float], target: Target) -> Resources:
+    return {
+        resource: round(sum(factors[name] * width for name, width in widths.items()))
+        for resource, factors in _coefficients()[target.name].items()
+    }
 
 
 @cache

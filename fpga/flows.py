@@ -33,7 +33,7 @@ class Flow:
     routed: str
     packer: str
     bitstream: str
-    cells: dict[str, dict[str, int]]
+    cells: dict[str, dict[str, float]]
 
 
 FLOWS = {
@@ -87,7 +87,7 @@ FLOWS = {
         cells={
             "lut": {"LUT4": 1},
             "ff": {"DFF": 1},
-            "dsp": {"MULT18X18": 1},
+            "dsp": {"MULT18X18": 1, "MULT9X9": 0.5},
             "block_ram": {"BSRAM": 1},
         },
     ),

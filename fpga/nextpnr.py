@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from math import ceil
 
 from locallearn.fpga.flows import Flow
 from locallearn.quant.errors import BuildError
@@ -85,6 +86,6 @@ def _by_resource(cells: dict[str, Use], flow: Flow) -> dict[str, Use]:
     for resource, kinds in flow.cells.items():
         there = [(cells[kind], takes) for kind, takes in kinds.items() if kind in cells]
         if there:
-            used = sum(cell.used * takes for cell, takes in there)
+            used = ceil(sum(cell.used * takes for cell, takes in there))
             resources[resource] = Use(used, there[0][0].available)
     return resources

@@ -4,8 +4,10 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from amaranth import ClockDomain, Elaboratable, Module, Signal, Value
@@ -49,6 +51,7 @@ class Claims(Elaboratable):
         self.required: list[str] = []
         self.to_reach: list[str] = []
         self._domain = ClockDomain("sync")
+        self._locals: dict[int, dict[str, Any]] = {}
         self._anything: list[Signal] = []
 
     def assume(self, test: Value) -> None:
@@ -67,12 +70,16 @@ class Claims(Elaboratable):
 
     def past(self, value: Any, cycles: int = 1) -> Value:
         """`value` some cycles ago; 0 where that was before anything counts."""
-        value = Value.cast(value)
+        return self.history(value, cycles)[cycles]
+
+    def history(self, value: Any, cycles: int) -> list[Value]:
+        """`value` now, one cycle ago, and so on."""
+        history = [Value.cast(value)]
         for _ in range(cycles):
-            past = Signal(value.shape())
-            self.m.d.sync += past.eq(value)
-            value = past
-        return value
+            later = Signal(history[-1].shape())
+            self.m.d.sync += later.eq(history[-1])
+            history.append(later)
+        return history
 
     def anything(self, shape: Any) -> Signal:
         """Any value, another one in every cycle."""
@@ -84,10 +91,13 @@ class Claims(Elaboratable):
         """A submodule of the component or of a part of it."""
         return getattr(self._elaborated(component).submodules, name)
 
-    def signal(self, component: Any, name: str) -> Signal:
-        """A signal that the component, or a part of it, drives: induction has to know which states there can be."""
-        (signal,) = (signal for signal in self._elaborated(component)._driving if signal.name == name)
-        return signal
+    def local(self, component: Any, name: str) -> Any:
+        """What a local variable of the component's `elaborate`, or of a method that this calls, holds in the end.
+
+        Induction has to know which states there can be, and the names of signals are not always those of the source.
+        """
+        self._elaborated(component)
+        return self._locals[id(component)][name]
 
     def state(self, component: Any, machine: str, state: str) -> Signal:
         """Whether a state machine of the component, or of a part of it, is in a state."""
@@ -101,9 +111,20 @@ class Claims(Elaboratable):
 
     def _elaborated(self, component: Any) -> Any:
         """The component's module, which it then always is."""
-        module = component.elaborate(None)
-        component.elaborate = lambda platform: module
-        return module
+        if id(component) not in self._locals:
+            names = self._locals[id(component)] = {}
+
+            def remember(frame: FrameType, event: str, _: object) -> None:
+                if event == "return" and frame.f_locals.get("self") is component:
+                    names.update(frame.f_locals)
+
+            sys.setprofile(remember)
+            try:
+                module = component.elaborate(None)
+            finally:
+                sys.setprofile(None)
+            component.elaborate = lambda platform: module
+        return component.elaborate(None)
 
     def elaborate(self, platform: object) -> Module:
         self.m.domains.sync = self._domain

@@ -86,8 +86,8 @@ def test_update(plan: LayerPlan, tmp_path: Path) -> None:
             m.d.sync += [next_g.eq(lane.next_g), loaded.eq(1)]
         with m.If(lane.take_g):
             m.d.sync += [g.eq(next_g), known.eq(loaded)]
-        claims.require("next_g", ~loaded | (claims.signal(lane, "next_g") == next_g))
-        claims.require("g", ~known | (claims.signal(lane, "g") == g))
+        claims.require("next_g", ~loaded | (claims.local(lane, "next_g") == next_g))
+        claims.require("g", ~known | (claims.local(lane, "g") == g))
 
         # Any product, as far as its operands allow; what the multiplier makes of them is for simulation to test.
         multiplier = claims.part(lane, "multiplier")

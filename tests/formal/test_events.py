@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from amaranth import Const, Mux, Signal, Value
-from amaranth.lib import data
 
 from locallearn.quant.plan import EVENT_MARGIN, SAMPLES_HELD
 from locallearn.rtl.events import EventBuffer
-from locallearn.rtl.layouts import sample_layout
 from locallearn.rtl.target import GENERIC
 from tests.formal.prove import Claims, prove
 from tests.rtl.plans import layer
@@ -82,8 +80,7 @@ class Queue:
         claims.require("tail", tail == self.address(self.total))
         before: Value = Const(0)
         for i, end in enumerate(self.ends):
-            sample = data.View(sample_layout(_PLAN), claims.signal(claims.dut, f"sample_{i}"))
-            claims.require(f"sample_{i}", self.is_sample(i, sample))
+            claims.require(f"sample_{i}", self.is_sample(i, claims.local(claims.dut, "queue")[i]))
             claims.require(f"length_{i}", (self.held <= i) | ((before < end) & (end - before <= _PLAN.fan_in)))
             before = Mux(self.held <= i, before, end)
         claims.require(

@@ -103,12 +103,12 @@ def test_the_inside(tmp_path: Path) -> None:
 
     def state(claims: Claims) -> None:
         counter = claims.part(claims.dut, "counter")
-        claims.require("same", claims.signal(counter, "shadow") == counter.value)
+        claims.require("same", claims.local(counter, "shadow") == counter.value)
         claims.require("full", claims.state(claims.dut, "phase", "Full") == claims.past(counter.value == 9))
         with pytest.raises(AttributeError):
             claims.part(claims.dut, "nothing")
-        with pytest.raises(ValueError):
-            claims.signal(claims.dut, "nothing")
+        with pytest.raises(KeyError):
+            claims.local(claims.dut, "nothing")
 
     prove(Watched(), state, tmp_path)
 

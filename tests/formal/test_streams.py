@@ -97,7 +97,7 @@ def test_results(tmp_path: Path) -> None:
         claims.require("all_there", ~encoder.o.valid | waiting[0].r_rdy)
         claims.require("ahead", waiting[0].level == waiting[1].level + ahead)
         for i, queue in enumerate(waiting):
-            stored = claims.signal(queue, "inner_level")
+            stored = claims.local(queue, "inner_level")
             claims.require(f"level_{i}", (queue.level == stored + queue.r_rdy) & (stored < queue.depth))
         claims.reach("sent", encoder.sent)
 

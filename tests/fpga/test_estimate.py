@@ -62,7 +62,14 @@ def test_too_big(capsys: pytest.CaptureFixture[str]) -> None:
     assert not json.loads(said.out.splitlines()[-1])["fits"]
     (line,) = said.err.splitlines()
     assert line.startswith("locallearn: mnist does not fit icebreaker (iCE40UP5K-SG48): needed are ")
-    assert "80 dsp (it has 8)" in line and "; this would fit: --set layers.0.neurons=" in line
+    assert "80 dsp (it has 8)" in line and "; this would fit: --set " in line
+
+
+def test_nothing_is_built_that_is_too_big(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["build", "mnist", "--board", "tang-nano-9k", "--out", str(out)]) == 9
+    assert "80 dsp (it has 20)" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_activity_of_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -98,11 +98,14 @@ def test_failures_before_packing() -> None:
             {"ICESTORM_LC": (9, 90), "ICESTORM_DSP": (2, 8), "ICESTORM_RAM": (3, 30), "ICESTORM_SPRAM": (4, 4)},
             {"lut": Use(9, 90), "dsp": Use(2, 8), "block_ram": Use(3, 30), "spram": Use(4, 4)},
         ),
-        # The LUTs that adders take the place of are counted among them.
+        # The LUTs that adders take the place of are counted among them; two small multipliers make a large one.
         (
             "gowin",
-            {"LUT4": (9, 90), "ALU": (5, 60), "DFF": (8, 60), "MULT18X18": (2, 20), "BSRAM": (1, 26)},
-            {"lut": Use(9, 90), "ff": Use(8, 60), "dsp": Use(2, 20), "block_ram": Use(1, 26)},
+            {
+                **{"LUT4": (9, 90), "ALU": (5, 60), "DFF": (8, 60)},
+                **{"MULT18X18": (2, 20), "MULT9X9": (3, 40), "BSRAM": (1, 26)},
+            },
+            {"lut": Use(9, 90), "ff": Use(8, 60), "dsp": Use(4, 20), "block_ram": Use(1, 26)},
         ),
     ],
 )
