@@ -70,7 +70,7 @@ class Walk:
         self.address = claims.history(self.memory.address, self.write - _READ + _LATER)
         self.learning = claims.local(sequencer, "learning")
         self._assume()
-        self._order()
+        self._order(target)
         self._rows()
 
     def place(self, address: Value) -> Value:
@@ -96,7 +96,7 @@ class Walk:
         # The readout.
         claims.assume(~(readout.o.valid & readout.o.payload.last) | (forwarded > buffer.release))
 
-    def _order(self) -> None:
+    def _order(self, target: Target) -> None:
         """Rows are learned in order, none twice; and nothing else is under way meanwhile."""
         claims, buffer, sequencer = self._claims, self._part["buffer"], self._part["sequencer"]
         base, group, begin, end, before, walking, last, single, forwarded = (
@@ -130,6 +130,10 @@ class Walk:
         claims.require("within", ~phase["Learn"] | (here <= there))
         claims.require("start", ~phase["Learn"] | walking | (here == 0))
         claims.require("settled", ~phase["Settle"] | ~walking)
+        if target.single_port_weights:
+            for i in self._stages:
+                turn = claims.local(sequencer, "turn")
+                claims.require(f"turn_{i}", ~(self.learning & self.valid[i]) | (turn == (i % 2 == 0)))
         # Before what comes next, and before one another.
         for i in self._stages:
             order = (self._token[i].base < base) | ((self._token[i].base == base) & (self._place[i] < here))
