@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from locallearn.fpga.estimate_activity import Activity, LayerActivity
 from locallearn.quant.packets import record_size, result_fields
 from locallearn.quant.plan import LayerPlan, NetworkPlan
-from locallearn.rtl.timing import OPERANDS, READOUT, SUM, error_cycles, group_cycles, written_back
+from locallearn.rtl.timing import OPERANDS, READOUT, SUM, WRITTEN, error_cycles, group_cycles
 
 __all__ = ["ChipCycles", "LayerCycles", "estimate_cycles", "estimate_layer_cycles"]
 
@@ -80,8 +80,8 @@ def _learning(plan: LayerPlan, activity: LayerActivity, single_port: bool) -> fl
     errors = group_cycles(plan)
     rows = (1 + single_port) * activity.events
     # The group behind begins when it is whole, which it could not be before this one had begun.
-    group = max(rows + 1 - single_port, errors + OPERANDS)
-    last = rows + 1 - single_port + written_back(single_port) + 1
+    group = max(rows + 1 - single_port, errors + OPERANDS - 1)
+    last = rows + 1 - single_port + WRITTEN + 1
 
     def mean(learned: float, passed_over: float) -> float:
         return activity.rows * learned + (1 - activity.rows) * passed_over

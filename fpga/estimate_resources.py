@@ -43,7 +43,7 @@ def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
     total = _logic(chip_widths(plan), target)
     total["block_ram"] = target.block_rams(8, board.receive_bytes)
     if not target.lut_ram:
-        total["block_ram"] += target.block_rams(COUNTER_BITS, len(CHIP_COUNTERS)) + _result_memories(plan, target)
+        total["block_ram"] += _counter_memories(len(CHIP_COUNTERS), target) + _result_memories(plan, target)
     for layer in plan.layers:
         for resource, count in estimate_layer_resources(layer, target).items():
             total[resource] = total.get(resource, 0) + count
@@ -91,12 +91,17 @@ def _result_memories(plan: NetworkPlan, target: Target) -> int:
     return sum(target.block_rams(width, depth) for depth in depths if width * depth > 64)
 
 
+def _counter_memories(counters: int, target: Target) -> int:
+    """Block RAMs for the two halves of each."""
+    return target.block_rams(COUNTER_BITS // 2, 2 * counters)
+
+
 def _layer_memories(plan: LayerPlan, target: Target) -> Resources:
     """Of a layer."""
     weights = [len(lanes) * plan.weight_format.bits for lanes in plan.banks]
     block_ram = target.block_rams(plan.event_bits, plan.event_depth)
     if not target.lut_ram:
-        block_ram += target.block_rams(1, plan.neurons) + target.block_rams(COUNTER_BITS, len(LAYER_COUNTERS))
+        block_ram += target.block_rams(1, plan.neurons) + _counter_memories(len(LAYER_COUNTERS), target)
     if target == ICE40UP:
         depth, width = SPRAM
         spram = sum(-(-bits // width) for bits in weights) * -(-plan.weight_rows // depth)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth import ClockSignal, Instance, Module, Signal
+from amaranth import ClockDomain, ClockSignal, Instance, Module, Signal
 from amaranth.build import Platform
 from amaranth.hdl import Elaboratable, Value
 from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer  # type: ignore[import-untyped]  # not in the stubs
+from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer  # type: ignore[import-untyped]  # not in the stubs
 
 from locallearn.quant.errors import BuildError
 
@@ -151,8 +151,13 @@ class _SbPll40(Pll):
     def _hz(self, input_hz: float, reference: int, feedback: int, output: int) -> float:
         return input_hz * feedback / (reference * output)
 
-    def add(self, m: Module, pin: io.PortLike, clock: PllClock, made: Signal) -> Value:
-        locked = Signal()
+    def add(self, m: Module, pin: io.PortLike, clock: PllClock, made: Signal) -> None:
+        raw, locked, enable = Signal(), Signal(), Signal()
+        # The enable changes while the clock is low.
+        m.domains.raw = ClockDomain(clk_edge="neg", reset_less=True, local=True)
+        m.d.comb += ClockSignal("raw").eq(raw)
+        m.submodules.enable = FFSynchronizer(locked, enable, o_domain="raw")
+        m.submodules.gate = Instance("SB_GB", i_USER_SIGNAL_TO_GLOBAL_BUFFER=raw & enable, o_GLOBAL_BUFFER_OUTPUT=made)
         m.submodules.pll = Instance(
             "SB_PLL40_PAD",
             p_FEEDBACK_PATH="SIMPLE",
@@ -163,10 +168,9 @@ class _SbPll40(Pll):
             i_RESETB=1,
             i_BYPASS=0,
             i_PACKAGEPIN=pin.io,
-            o_PLLOUTGLOBAL=made,
+            o_PLLOUTCORE=raw,
             o_LOCK=locked,
         )
-        return locked
 
     @staticmethod
     def filter_range(clock: PllClock) -> int:

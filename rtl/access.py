@@ -130,9 +130,15 @@ class AccessUnit(wiring.Component):
                 with m.Else():
                     m.next = "Request"
                 with m.If(row_done):
-                    m.d.sync += [lane.eq(0), row.eq(row + 1), left.eq(left - 1)]
-                    with m.If(final):
-                        m.next = "Finish"
+                    m.next = "Next row"
+            with m.State("Next row"):
+                m.d.sync += [lane.eq(0), row.eq(row + 1), left.eq(left - 1)]
+                with m.If(self.write):
+                    m.next = "Collect"
+                with m.Else():
+                    m.next = "Request"
+                with m.If(final):
+                    m.next = "Finish"
             with m.State("Finish"):
                 m.d.comb += [self.o.valid.eq(self.write), self.o.payload.eq(Opcode.DONE)]
                 with m.If(~self.write | self.o.ready):

@@ -57,7 +57,7 @@ class LaneBank(wiring.Component):
     neighbour        `updated` of the first lane of the next bank, or the host's data after the last
     updated          of the first lane
     saturated_before clipped weights in the row that the banks before this one have counted
-    saturated        the same with this bank's, 2 cycles after `update`
+    saturated        the same with this bank's, 3 cycles after `update`
     """
 
     def __init__(self, plan: LayerPlan, target: Target, lanes: range) -> None:
@@ -107,6 +107,9 @@ class LaneBank(wiring.Component):
             ]
             for name in ("x", "learn", "next_g", "take_g", "add", "first", "round", "subtract", "shift"):
                 m.d.comb += getattr(lane, name).eq(getattr(control, name))
-        clipped = popcount(Cat(lane.saturated for lane in lanes))
-        m.d.sync += self.saturated.eq(self.saturated_before + Mux(update, clipped, 0))
+        clipped = Signal(range(len(lanes) + 1))
+        m.d.sync += [
+            clipped.eq(Mux(update, popcount(Cat(lane.saturated for lane in lanes)), 0)),
+            self.saturated.eq(self.saturated_before + clipped),
+        ]
         return m

@@ -53,9 +53,12 @@ class Chip(wiring.Component):
         # A sample is in flight from its first byte to its result's last, and beyond that until all layers have
         # learned from it; reads and writes wait until none is.
         in_flight, busy = Signal(range(self._most_in_flight() + 1)), Signal()
+        begun, sent = Signal(), Signal()
         m.d.sync += [
-            in_flight.eq(in_flight + decoder.begun - results.sent),
-            # A register: a request behind a sample comes many cycles after that has begun.
+            # In registers: a request behind a sample comes many cycles after that has begun.
+            begun.eq(decoder.begun),
+            sent.eq(results.sent),
+            in_flight.eq(in_flight + begun - sent),
             busy.eq((in_flight != 0) | Cat(layer.working for layer in layers).any()),
         ]
         m.d.comb += [
@@ -73,7 +76,7 @@ class Chip(wiring.Component):
         ]
 
         decay = Signal(range(max(2, self.plan.spec.max_decay + 1)))
-        steps = {"cycles": busy, "samples": results.sent, "link_errors": decoder.error | access.error}
+        steps = {"cycles": busy, "samples": sent, "link_errors": decoder.error | access.error}
         m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps, self._target)
         for layer in layers:
             m.d.comb += [layer.busy.eq(busy), layer.decay.eq(decay)]
@@ -118,7 +121,7 @@ class Chip(wiring.Component):
                 Kind.COUNTERS: counters.value,
             }.items():
                 with m.Case(kind):
-                    m.d.sync += own_read.eq(value)
+                    m.d.comb += own_read.eq(value)
         # Answers come from all over the chip.
         m.d.sync += [
             access.done.eq(Cat(age == counters.latency, *done).any()),

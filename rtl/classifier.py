@@ -22,7 +22,7 @@ class Classifier(wiring.Component):
 
     seed        state that a pass starts with; `restart` loads it, before the first pass of all and after each
     activation  one activation where `take` is high, in neuron order; one a cycle
-    scores      complete in the cycle after the last activation
+    scores      complete two cycles after the last activation
     errors      e, stable from `project` to the last group
     decay       what the learning rate's shift has grown by
     project     start the backward pass, group by group: `load_g` is high once for every lane, with `g_lane` and
@@ -60,12 +60,14 @@ class Classifier(wiring.Component):
         m.submodules.active = active = small_memory(self._target, 1, p.neurons)
         signs = sequence(lfsr.state, p.classes)
 
-        # Forward. An AND for every class: M' is 0 or 1.
-        for c in range(p.classes):
-            with m.If(self.take):
-                m.d.sync += self.scores[c].eq(
-                    Mux(self.activation.first, 0, self.scores[c]) + Mux(signs[c], self.activation.value, 0)
-                )
+        # Forward. An AND for every class: M' is 0 or 1. The first activation clears the scores on its way.
+        taken, value = Signal(), Signal(p.output_format.bits, reset_less=True)
+        m.d.sync += [taken.eq(self.take), value.eq(self.activation.value)]
+        for score, sign in zip(self.scores, signs, strict=True):
+            with m.If(self.take & self.activation.first):
+                m.d.sync += score.eq(0)
+            with m.Elif(taken):
+                m.d.sync += score.eq(score + Mux(sign, value, 0))
         remember = active.write_port()
         m.d.comb += [
             remember.addr.eq(self.activation.index),
@@ -76,8 +78,9 @@ class Classifier(wiring.Component):
         # Backward, stage 0: walk over the lanes of a group while its register is free.
         recall = active.read_port()
         neuron, lane = Signal(range(p.groups * p.lanes + 1)), Signal(range(p.lanes))
-        walking = Signal()
+        walking, last_group = Signal(), Signal()
         m.d.comb += recall.addr.eq(neuron)
+        m.d.sync += last_group.eq(neuron == p.groups * p.lanes)
         with m.If(walking):
             m.d.sync += [neuron.eq(neuron + 1), lane.eq(lane + 1)]
             with m.If(lane == p.lanes - 1):
@@ -85,7 +88,7 @@ class Classifier(wiring.Component):
         with m.If(self.project):
             m.d.sync += [neuron.eq(0), lane.eq(0), walking.eq(1)]
         with m.If(self.next_group):
-            m.d.sync += walking.eq(neuron != p.groups * p.lanes)
+            m.d.sync += walking.eq(~last_group)
 
         # Stage 1: signs meet errors. Lanes beyond the last neuron contribute nothing and take no signs.
         valid, real = Signal(), Signal()
@@ -93,7 +96,7 @@ class Classifier(wiring.Component):
         m.d.comb += [
             lfsr.seed.eq(self.seed),
             lfsr.load.eq(self.restart),
-            lfsr.step.eq(self.take | real),
+            lfsr.step.eq(taken | real),
         ]
         gate = real & recall.data
         terms = [Signal(signed(p.error_width), name=f"term_{c}", reset_less=True) for c in range(p.classes)]

@@ -44,7 +44,8 @@ class PacketDecoder(wiring.Component):
         m = Module()
         p = self._plan
         event = self.o.payload
-        position = Signal(range(p.inputs + 1))
+        # The next pixel, and how many there are from it on.
+        position, left = Signal(range(p.inputs + 1)), Signal(range(p.inputs + 1))
         header = Signal(8 * record_size(ACCESS))
         header_byte = Signal(range(record_size(ACCESS)))
         train = Signal()
@@ -57,7 +58,7 @@ class PacketDecoder(wiring.Component):
         with m.FSM(name="packet"):
             with m.State("Opcode"):
                 m.d.comb += [self.idle.eq(~self.o.valid), self.i.ready.eq(1)]
-                m.d.sync += position.eq(0)
+                m.d.sync += [position.eq(0), left.eq(p.inputs)]
                 with m.If(self.i.valid), m.Switch(self.i.payload):
                     with m.Case(Opcode.READ, Opcode.WRITE):
                         m.d.sync += self.write.eq(self.i.payload == Opcode.WRITE)
@@ -90,18 +91,19 @@ class PacketDecoder(wiring.Component):
                             event.value.eq(self.i.payload),
                             event.last.eq(0),
                             position.eq(position + 1),
+                            left.eq(left - 1),
                         ]
-                        with m.If(position == p.inputs - 1):
+                        with m.If(left == 1):
                             m.next = "Bias"
             with m.State("Run"):
                 m.d.comb += self.i.ready.eq(1)
-                beyond = Signal(range(-p.inputs, p.inputs + MAX_RUN + 1))
-                m.d.comb += beyond.eq(position + self.i.payload + 1 - p.inputs)
+                behind = Signal(range(-MAX_RUN, p.inputs + 1))
+                m.d.comb += behind.eq(left - self.i.payload - 1)
                 with m.If(self.i.valid):
-                    m.d.sync += position.eq(position + self.i.payload + 1)
-                    m.d.comb += self.error.eq(beyond > 0)
+                    m.d.sync += [position.eq(position + self.i.payload + 1), left.eq(behind)]
+                    m.d.comb += self.error.eq(behind < 0)
                     m.next = "Pixels"
-                    with m.If(beyond >= 0):
+                    with m.If(behind <= 0):
                         m.next = "Bias"
             with m.State("Bias"), m.If(free):
                 m.d.sync += [

@@ -31,7 +31,7 @@ from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.sequencer import Sequencer, token_layout
 from locallearn.rtl.target import Target
-from locallearn.rtl.timing import EVENT, OPERANDS, PRODUCT, ROW, SUM, written_back
+from locallearn.rtl.timing import EVENT, OPERANDS, PRODUCT, ROW, SUM, WRITTEN
 
 __all__ = ["DenseLayer"]
 
@@ -88,7 +88,7 @@ class DenseLayer(wiring.Component):
         )
         self._host_access(m)
         # The last bank's clipped weights are still on their way to the counter.
-        counting = Signal(len(p.banks) + 2)
+        counting = Signal(len(p.banks) + 3)
         m.d.sync += [
             counting.eq(Cat(self._sequencer.learned, counting)),
             self.working.eq((self._buffer.held != 0) | counting.any()),
@@ -107,52 +107,57 @@ class DenseLayer(wiring.Component):
             classifier.next_group.eq(sequencer.next_group),
             buffer.address.eq(Mux(self._accessed, self.access.row, sequencer.address)),
         ]
-        # Rows learned every second cycle are written back between those that are read.
-        write = written_back(self._target.single_port_weights)
-        token = [sequencer.token, *(Signal(token_layout(p), name=f"token_{i}") for i in range(1, write + 1))]
-        valid = [sequencer.issue, *(Signal(name=f"valid_{i}") for i in range(1, write + 1))]
-        for i in range(1, write + 1):
+        token = [sequencer.token, *(Signal(token_layout(p), name=f"token_{i}") for i in range(1, WRITTEN + 1))]
+        valid = [sequencer.issue, *(Signal(name=f"valid_{i}") for i in range(1, WRITTEN + 1))]
+        for i in range(1, WRITTEN + 1):
             # What was read too early never arrives; nothing that learns is under way at that moment.
             m.d.sync += [token[i].eq(token[i - 1]), valid[i].eq(valid[i - 1] & ~sequencer.learn)]
-        m.d.comb += sequencer.empty.eq(~Cat(*valid[1:]).any())
+        m.d.sync += sequencer.empty.eq(~Cat(*valid[:-1]).any())
 
         # The host's rows take the same way: with an input of 0 a weight is its own update.
-        fetch = {EVENT: self._fetch} | {i: Signal(name=f"fetch_{i}") for i in range(ROW, SUM + 1)}
-        store = {EVENT: self._store} | {i: Signal(name=f"store_{i}") for i in range(ROW, write)}
+        fetch = {EVENT: self._fetch} | {i: Signal(name=f"fetch_{i}") for i in range(ROW, SUM)}
+        store = {EVENT: self._store} | {i: Signal(name=f"store_{i}") for i in range(ROW, WRITTEN - 1)}
         m.d.sync += [stages[i].eq(stages[i - 1]) for stages in (fetch, store) for i in list(stages)[1:]]
 
-        row = {i: Signal(range(p.weight_rows), name=f"row_{i}") for i in range(ROW, write + 1)}
-        x = {i: Signal(p.input_format.bits, name=f"x_{i}") for i in range(ROW, OPERANDS + 1)}
+        row = {i: Signal(range(p.weight_rows), name=f"row_{i}") for i in range(ROW, WRITTEN + 1)}
+        x = {i: Signal(p.input_format.bits, name=f"x_{i}") for i in range(ROW, OPERANDS + 2)}
         m.d.sync += [
             row[ROW].eq(Mux(self._accessed, self.access.row, token[EVENT].base + buffer.event.index)),
             x[ROW].eq(Mux(self._accessed, 0, buffer.event.value)),
-            *(row[i].eq(row[i - 1]) for i in range(ROW + 1, write + 1)),
-            *(x[i].eq(x[i - 1]) for i in range(ROW + 1, OPERANDS + 1)),
+            *(row[i].eq(row[i - 1]) for i in range(ROW + 1, WRITTEN + 1)),
+            *(x[i].eq(x[i - 1]) for i in range(ROW + 1, OPERANDS + 2)),
         ]
 
-        learn = [valid[i] & token[i].learn for i in range(write + 1)]
-        forward = [valid[i] & ~token[i].learn for i in range(write + 1)]
-        take_g = learn[OPERANDS - 1] & token[OPERANDS - 1].first
+        learn = {i: valid[i - 1] & token[i - 1].learn for i in range(1, WRITTEN)}
+        forward = {i: valid[i - 1] & ~token[i - 1].learn & ~sequencer.learn for i in (PRODUCT, SUM)}
+        take_g = learn[OPERANDS - 1] & token[OPERANDS - 2].first
+        # Every order to the banks comes from a register: it is made in the cycle before.
+        orders = {
+            "take_g": take_g,
+            "add": forward[PRODUCT],
+            "round": learn[PRODUCT] | fetch[PRODUCT - 1],
+            "subtract": learn[SUM] | fetch[SUM - 1],
+            "update": learn[WRITTEN - 1] | store[WRITTEN - 2],
+            "shift": self._shift,
+            "sum": forward[SUM] & token[SUM - 1].last,
+        }
         control = Signal(control_layout(p))
+        for name, order in orders.items():
+            given = Signal(name=name)
+            m.d.sync += given.eq(order)
+            m.d.comb += control[name].eq(given)
+        m.d.sync += self._noise.step.eq(learn[PRODUCT])
         m.d.comb += [
             sequencer.group_taken.eq(take_g),
-            self._noise.step.eq(learn[PRODUCT]),
             control.row.eq(row[ROW]),
-            control.x.eq(x[OPERANDS]),
+            control.x.eq(x[OPERANDS + 1]),
             control.learn.eq(token[OPERANDS].learn),
             control.next_g.eq(classifier.next_g),
             control.g_lane.eq(classifier.g_lane),
             control.load_g.eq(classifier.load_g),
-            control.take_g.eq(take_g),
-            control.add.eq(forward[PRODUCT]),
             control.first.eq(token[PRODUCT].first),
-            control.round.eq(learn[PRODUCT] | fetch[PRODUCT]),
             control.noise.eq(self._noise.state),
-            control.subtract.eq(learn[SUM] | fetch[SUM]),
-            control.update.eq(learn[write - 1] | store[write - 1]),
-            control.write_row.eq(row[write - 1]),
-            control.shift.eq(self._shift),
-            control.sum.eq(forward[SUM] & token[SUM].last),
+            control.write_row.eq(row[WRITTEN - 1]),
         ]
         saturated = self._lanes(m, control)
 
@@ -277,10 +282,10 @@ class DenseLayer(wiring.Component):
         p, access = self._plan, self.access
         # Weights are shifted through the lanes: a row is fetched before its first is read, stored after its last
         # was written. Every bank has made a shift before the next.
-        count = len(p.banks)
-        row_latency = written_back(self._target.single_port_weights) + count
+        count = len(p.banks) + 1
+        row_latency = WRITTEN + len(p.banks)
         slowest = max(row_latency, self._counters.latency)
-        age, latency = Signal(range(slowest + 1)), Signal(range(slowest + 1))
+        age, latency = Signal(range(slowest + 1)), Signal(range(slowest + 1), init=slowest)
         start, write = Signal(), Signal()
         m.d.comb += access.done.eq(self._accessed & (age == latency))
         m.d.sync += [
@@ -302,15 +307,16 @@ class DenseLayer(wiring.Component):
         ]
         weights = kind[Kind.WEIGHTS]
         m.d.comb += [
-            latency.eq(Mux(weights & access.write, count, _ACCESS_LATENCY)),
             self._fetch.eq(start & weights & ~access.write & first),
             self._store.eq(write & weights & last),
             self._shift.eq(start & weights & (access.write | ~first)),
         ]
+        # It counts from the second cycle on, and none is shorter.
+        m.d.sync += latency.eq(Mux(weights & access.write, count, _ACCESS_LATENCY))
         with m.If(weights & Mux(access.write, last, first)):
-            m.d.comb += latency.eq(row_latency)
+            m.d.sync += latency.eq(row_latency)
         with m.Elif(kind[Kind.COUNTERS]):
-            m.d.comb += latency.eq(self._counters.latency)
+            m.d.sync += latency.eq(self._counters.latency)
 
         seed = Signal(STATE_BITS)
         m.d.comb += [
@@ -327,17 +333,15 @@ class DenseLayer(wiring.Component):
         begin = Signal(range(p.event_depth))
         with m.If(self._buffer.release):
             m.d.sync += begin.eq(self._buffer.start)
-        score, error = (Signal.like(self._classifier.scores[0]), Signal.like(self._error.errors[0]))
-        m.d.sync += [
-            score.eq(Array(self._classifier.scores)[access.row[: p.class_bits]]),
-            error.eq(Array(self._error.errors)[access.row[: p.class_bits]]),
-        ]
+        error, which = Signal.like(self._error.errors[0]), Signal(p.class_bits)
+        m.d.comb += self._error.select.eq(access.row)
+        m.d.sync += [which.eq(access.row), error.eq(Array(self._error.errors)[which])]
         values: dict[Kind, Value] = {
             Kind.COUNTERS: self._counters.value,
             Kind.WEIGHTS: self._weight,
             Kind.CLASSIFIER_SEED: seed,
             Kind.NOISE_STATE: self._noise.state,
-            Kind.SCORES: score,
+            Kind.SCORES: self._error.score,
             Kind.ERRORS: error,
             Kind.EVENTS: self._buffer.event.as_value(),
             Kind.EVENT_SPAN: Mux(access.row[0], self._buffer.start, begin),

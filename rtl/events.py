@@ -19,7 +19,7 @@ class EventBuffer(wiring.Component):
     address   to read; `event` is there 2 cycles later: {value, index} of the event at that address
     held      samples held whole, 0 to SAMPLES_HELD
     start     address of the oldest sample's first event
-    samples   address of the last event, and label, of the oldest sample and of the next
+    samples   where the oldest sample and the next end, and their labels, see `sample_layout`
     release   drop the oldest sample; at most once a cycle and only where one is held
     taken     an event was written in this cycle
 
@@ -51,7 +51,8 @@ class EventBuffer(wiring.Component):
         m.submodules.memory = memory = BlockMemory(self._target, self._word.size, depth)
         m.d.comb += [memory.address.eq(self.address), self.event.as_value().eq(memory.data)]
 
-        tail, after = Signal(range(depth)), Signal(range(depth))
+        before, tail, after = Signal(range(depth), init=depth - 1), Signal(range(depth)), Signal(range(depth))
+        first = Signal(init=1)
         space, next_held = Signal(range(depth)), Signal.like(self.held)
         # A sample that is complete is held one cycle later; the event behind it waits for that.
         complete, arrived, sample = Signal(), Signal(), Signal(sample_layout(self._plan))
@@ -73,12 +74,13 @@ class EventBuffer(wiring.Component):
             self.i.ready.eq((space >= EVENT_MARGIN) & ~complete & (next_held != SAMPLES_HELD)),
             self.held.eq(next_held),
             arrived.eq(complete),
-            sample.end.eq(tail),
+            sample.before.eq(before),
+            sample.alone.eq(first),
             sample.label.eq(self.i.payload.label),
             sample.learn.eq(self.i.payload.learn),
         ]
         with m.If(self.taken):
-            m.d.sync += tail.eq(after)
+            m.d.sync += [before.eq(tail), tail.eq(after), first.eq(self.i.payload.last)]
 
         # A shift register, so that the oldest samples are seen without a choice.
         queue = [Signal(sample_layout(self._plan), name=f"sample_{i}") for i in range(SAMPLES_HELD)]
@@ -92,5 +94,5 @@ class EventBuffer(wiring.Component):
                 with m.Elif(self.release):
                     m.d.sync += held.eq(queue[i + 1])
         with m.If(self.release):
-            m.d.sync += self.start.eq(queue[0].end + 1)
+            m.d.sync += self.start.eq(queue[0].before + 2)
         return m

@@ -15,18 +15,20 @@ __all__ = ["Lane"]
 class Lane(wiring.Component):
     """Forward: accumulator += weight x. Learn: updated = saturate(weight - ((x g + noise) >> update_shift)).
 
-    Cycle 0 takes the operands, cycle 2 has their product and accumulates it or makes the change, so that in cycle 3
-    `accumulator` includes this input; cycle 3 subtracts, so that in cycle 4 `updated` and `saturated` are valid.
+    Cycle 0 takes the weight, cycle 4 has its product and accumulates it or makes the change, so that in cycle 5
+    `accumulator` includes this input; cycle 5 subtracts and cycle 6 saturates, so that in cycle 7 `updated` and
+    `saturated` are valid.
 
-    x, weight   operands, in cycle 0
-    learn       chooses g instead of the weight as the multiplier's other operand, in cycle 0
+    weight      in cycle 0
+    learn       chooses g instead of the weight as the multiplier's operand, in cycle 0
+    x           the other operand, in cycle 1
     next_g, load_g, take_g
                 the scaled error of the neuron that is learned from next, loaded while the one before is in use;
                 taken in the cycle before its first operand
-    add, first  accumulate this product; start a new sum with it; both in cycle 2
-    round       make the change from this product, in cycle 2
-    noise       the layer's noise word as this lane sees it, noise_bits wide, in cycle 2
-    subtract    make the new weight, in cycle 3
+    add, first  accumulate this product; start a new sum with it; both in cycle 4
+    round       make the change from this product, in cycle 4
+    noise       the layer's noise word as this lane sees it, noise_bits wide, in cycle 4
+    subtract    make the new weight, in cycle 5
     shift, neighbour
                 take the neighbour's weight as `updated` instead: the host's way from lane to lane
     """
@@ -37,9 +39,9 @@ class Lane(wiring.Component):
         weight = signed(plan.weight_format.bits)
         super().__init__(
             {
-                "x": In(plan.input_format.bits),
                 "weight": In(weight),
                 "learn": In(1),
+                "x": In(plan.input_format.bits),
                 "next_g": In(signed(plan.scaled_error_width)),
                 "load_g": In(1),
                 "take_g": In(1),
@@ -69,7 +71,9 @@ class Lane(wiring.Component):
         m.submodules.multiplier = multiplier = Multiplier(
             self._target, unsigned(p.input_format.bits), Shape(width, signed=True)
         )
-        m.d.comb += [multiplier.a.eq(self.x), multiplier.b.eq(Mux(self.learn, g, self.weight))]
+        operand = Signal(Shape(width, signed=True), reset_less=True)
+        m.d.sync += operand.eq(Mux(self.learn, g, self.weight))
+        m.d.comb += [multiplier.a.eq(self.x), multiplier.b.eq(operand)]
         product = multiplier.product
 
         # The sum starts with half a unit of the activation that it becomes: rounding costs nothing later.
@@ -80,20 +84,23 @@ class Lane(wiring.Component):
         m.d.comb += self.accumulator.eq(total)
 
         # The weight keeps step with the product of its own update.
-        delayed = [Signal(signed(p.weight_format.bits), reset_less=True, name=f"weight_{i}") for i in range(3)]
+        delayed = [Signal(signed(p.weight_format.bits), reset_less=True, name=f"weight_{i}") for i in range(5)]
         m.d.sync += [late.eq(early) for early, late in zip([self.weight, *delayed], delayed, strict=False)]
         spare = p.update_shift - p.noise_bits
         noise = Cat(Const(1 << spare >> 1, spare), self.noise)
         learned = product[: p.input_format.bits + p.scaled_error_width].as_signed()
         # Rounding up can make a change of 1 from a product however small.
         change = Signal(signed(max(2, len(learned) + 1 - p.update_shift)), reset_less=True)
-        exact = Signal(signed(max(len(change), p.weight_format.bits) + 1))
-        m.d.comb += exact.eq(delayed[2] - change)
+        exact = Signal(signed(max(len(change), p.weight_format.bits) + 1), reset_less=True)
         new, clipped = clamp(exact, p.weight_format)
+        saturate = Signal()
+        m.d.sync += saturate.eq(self.subtract)
         # Forward passes leave the update's registers alone: less power, and much less for a simulator to do.
         with m.If(self.round):
             m.d.sync += change.eq((learned + noise) >> p.update_shift)
         with m.If(self.subtract):
+            m.d.sync += exact.eq(delayed[-1] - change)
+        with m.If(saturate):
             m.d.sync += [self.updated.eq(new), self.saturated.eq(clipped)]
         with m.If(self.shift):
             m.d.sync += [self.updated.eq(self.neighbour), self.saturated.eq(0)]

@@ -32,10 +32,15 @@ def event_layout(plan: LayerPlan) -> data.StructLayout:
 
 
 def sample_layout(plan: LayerPlan) -> data.StructLayout:
-    """One sample in the event buffer: the address of its last event, and its label."""
+    """One sample in the event buffer, and its label.
+
+    before  address of the event before the last
+    alone   the last event is the only one
+    """
     return data.StructLayout(
         {
-            "end": unsigned(plan.event_address_bits),
+            "before": unsigned(plan.event_address_bits),
+            "alone": 1,
             "label": unsigned(plan.class_bits),
             "learn": 1,
         }

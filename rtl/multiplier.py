@@ -1,4 +1,4 @@
-"""A multiplier with registers in front and behind, such as DSP blocks have inside."""
+"""A multiplier with the registers that DSP blocks have inside, and one on the way from them."""
 
 from amaranth import Cat, ClockSignal, Const, Instance, Module, Shape, Signal, Value, signed
 from amaranth.lib import wiring
@@ -10,7 +10,7 @@ __all__ = ["Multiplier"]
 
 
 class Multiplier(wiring.Component):
-    """product = a * b, two cycles later; one a cycle.
+    """product = a * b, three cycles later; one a cycle.
 
     a        unsigned operand
     b        signed operand
@@ -26,7 +26,10 @@ class Multiplier(wiring.Component):
         m = Module()
         widest = max(len(self.a), len(self.b))
         if self._target == ECP5 and widest <= 18:
-            m.submodules.dsp = self._mult18x18d()
+            product = Signal.like(self.product)
+            m.submodules.dsp = self._mult18x18d(product)
+            # Blocks lie in rows of their own, some way from the logic.
+            m.d.sync += self.product.eq(product)
         elif self._target == ICE40UP and widest <= 16:
             m.submodules.dsp = self._mac16(m)
         else:
@@ -34,15 +37,14 @@ class Multiplier(wiring.Component):
             a = Signal(self.a.shape(), reset_less=True)
             b = Signal(self.b.shape(), reset_less=True)
             product = Signal(self.product.shape(), reset_less=True)
-            m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
-            m.d.comb += self.product.eq(product)
+            m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b), self.product.eq(product)]
         return m
 
     def _operands(self, width: int) -> tuple[Value, Value]:
         """Both, extended to `width` bits by their own rules."""
         return Cat(self.a, Const(0, width))[:width], Cat(self.b, self.b[-1].replicate(width))[:width]
 
-    def _mult18x18d(self) -> Instance:
+    def _mult18x18d(self, product: Signal) -> Instance:
         """ECP5's: yosys finds the multiplier but leaves its registers, which take 3.9 ns out of the path."""
         a, b = self._operands(18)
         ports: dict[str, Value | int] = {}
@@ -66,7 +68,7 @@ class Multiplier(wiring.Component):
             i_SOURCEA=0,
             i_SOURCEB=0,
             **ports,
-            **{f"o_P{bit}": self.product[bit] for bit in range(len(self.product))},
+            **{f"o_P{bit}": product[bit] for bit in range(len(product))},
         )
 
     def _mac16(self, m: Module) -> Instance:
@@ -81,7 +83,10 @@ class Multiplier(wiring.Component):
             p_B_SIGNED=1,
             p_A_REG=1,
             p_B_REG=1,
-            # The register behind the sum of the four 8 x 8 products, and that as the output.
+            # The registers of the four 8 x 8 products, that of their sum, and the last as the output.
+            p_TOP_8x8_MULT_REG=1,
+            p_BOT_8x8_MULT_REG=1,
+            p_PIPELINE_16x16_MULT_REG1=1,
             p_PIPELINE_16x16_MULT_REG2=1,
             p_TOPOUTPUT_SELECT=3,
             p_BOTOUTPUT_SELECT=3,

@@ -48,17 +48,17 @@ class ResultEncoder(wiring.Component):
             ]
             waiting.append(fifo)
         packet = [Opcode.RESULT, *(w.r_data[8 * byte : 8 * byte + 8] for w in waiting for byte in range(size))]
-        position = Signal(range(len(packet)))
+        position, last = Signal(range(len(packet))), Signal()
         complete = Signal()
         m.d.comb += [
             # The last layer's result is the last to arrive.
             complete.eq(waiting[-1].r_rdy),
             self.o.valid.eq(complete),
             self.o.payload.eq(Array(packet)[position]),
-            self.sent.eq(self.o.valid & self.o.ready & (position == len(packet) - 1)),
+            self.sent.eq(self.o.valid & self.o.ready & last),
         ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += position.eq(position + 1)
-            with m.If(self.sent):
+            m.d.sync += [position.eq(position + 1), last.eq(position == len(packet) - 2)]
+            with m.If(last):
                 m.d.sync += position.eq(0)
         return m

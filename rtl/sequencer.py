@@ -1,6 +1,6 @@
 """The sequencer: which weight row is read for which event, cycle by cycle, forward and learning."""
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,18 +71,15 @@ class Sequencer(wiring.Component):
         m = Module()
         p = self._plan
         group, base = Signal(range(p.groups)), Signal(range(p.weight_rows))
-        # The sample that is being walked over: where it begins and ends, and the address before its end, which is
-        # what tells that the `last` event comes next. Whether there is a single event, whether the next is the first.
+        # The sample that is being walked over: where it begins, and the address before its end, which is what tells
+        # that the `last` event comes next. Whether there is a single event, whether the next is the first.
         walking, first, last, single = Signal(), Signal(init=1), Signal(), Signal()
         learning = Signal()
-        begin, end, before, after = (
-            Signal(range(p.event_depth), name=name) for name in ("begin", "end", "before", "after")
-        )
+        begin, before, after = (Signal(range(p.event_depth), name=name) for name in ("begin", "before", "after"))
         forwarded = Signal(range(_AHEAD + 1))
-        last_group, next_group = Signal(), Signal()
+        last_group, next_group = Signal(init=p.groups == 1), Signal()
         m.d.comb += [
             after.eq(self.address + 1),
-            last_group.eq(group == p.groups - 1),
             self.token.first.eq(first),
             self.token.last.eq(last),
             self.token.base.eq(base),
@@ -90,22 +87,30 @@ class Sequencer(wiring.Component):
 
         with m.If(self.issue):
             m.d.sync += [
-                self.address.eq(Mux(last, begin, after)),
+                # Samples lie behind one another: the next begins where this one ends.
+                self.address.eq(Mux(last & ~last_group, begin, after)),
                 first.eq(last),
                 last.eq(Mux(last, single, self.address == before)),
             ]
             m.d.comb += next_group.eq(last)
         with m.If(next_group):
             m.d.sync += [group.eq(group + 1), base.eq(base + p.fan_in)]
+            if p.groups > 1:
+                m.d.sync += last_group.eq(group == p.groups - 2)
             with m.If(last_group):
                 m.d.sync += [group.eq(0), base.eq(0)]
 
-        look_up, sought = Signal(), Signal(range(p.event_depth))
-        m.d.comb += sought.eq(Mux((forwarded == 0) | learning, self.samples[0].end, self.samples[1].end))
+        look_up = Signal()
+        oldest, next_sample = self.samples[0], self.samples[1]
         with m.If(look_up):
-            alone = self.address == sought
-            m.d.sync += [end.eq(sought), before.eq(sought - 1), single.eq(alone), last.eq(alone)]
+            m.d.sync += begin.eq(self.address)
+            m.d.sync += [before.eq(next_sample.before), single.eq(next_sample.alone), last.eq(next_sample.alone)]
+            with m.If((forwarded == 0) | learning):
+                m.d.sync += [before.eq(oldest.before), single.eq(oldest.alone), last.eq(oldest.alone)]
 
+        # A sample is held that has not been forwarded. Said so, it is a single LUT; a comparison is a chain of them.
+        more = Signal()
+        m.d.comb += more.eq(Cat((forwarded == n) & (self.held > n) for n in range(_AHEAD + 1)).any())
         sample_done = Signal()
         m.d.sync += forwarded.eq(forwarded + sample_done - self.release)
         # A group that is being learned from stays `group_ready` until the pipeline has copied it.
@@ -125,7 +130,7 @@ class Sequencer(wiring.Component):
             self.token.learn.eq(learning),
             # Learning finds room: what was in the readout is void.
             self.issue.eq(walking & (self.room | ~last) & may_read),
-            self.starved.eq(~learning & ~walking & (self.held <= forwarded)),
+            self.starved.eq(~learning & ~walking & ~more),
             self.waiting.eq(~self.issue & ~self.starved),
         ]
         with m.FSM(name="phase"):
@@ -134,19 +139,18 @@ class Sequencer(wiring.Component):
                     m.d.sync += self.discarded.eq(self.discarded + 1)
                 with m.If(self.release | self.learn):
                     m.d.sync += self.discarded.eq(0)
-                with m.If(~walking & (self.held > forwarded) & (forwarded != _AHEAD)):
+                with m.If(~walking & more & (forwarded != _AHEAD)):
                     m.d.comb += look_up.eq(1)
                     m.d.sync += walking.eq(1)
-                # Samples lie behind one another: the next begins where this one ends.
                 with m.If(self.issue & last & last_group):
                     m.d.comb += sample_done.eq(1)
-                    m.d.sync += [begin.eq(after), self.address.eq(after), walking.eq(0)]
+                    m.d.sync += walking.eq(0)
                 with m.If(self.learn):
                     # What is issued in this cycle is void too.
                     m.d.sync += [
-                        begin.eq(self.start),
                         self.address.eq(self.start),
-                        *(group.eq(0), base.eq(0), first.eq(1), walking.eq(0), learning.eq(1)),
+                        *(group.eq(0), base.eq(0), last_group.eq(p.groups == 1)),
+                        *(first.eq(1), walking.eq(0), learning.eq(1)),
                     ]
                     m.next = "Turn back"
             with m.State("Turn back"):
@@ -165,7 +169,7 @@ class Sequencer(wiring.Component):
             with m.State("Settle"), m.If(self.empty):
                 m.d.comb += self.learned.eq(1)
                 # The oldest sample stays the one that is forwarded, until its release.
-                m.d.sync += [begin.eq(end + 1), self.address.eq(end + 1), forwarded.eq(1), learning.eq(0)]
+                m.d.sync += [self.address.eq(before + 2), forwarded.eq(1), learning.eq(0)]
                 m.next = "Forward"
 
         return m

@@ -9,24 +9,21 @@ __all__ = [
     "READOUT",
     "ROW",
     "SUM",
+    "WRITTEN",
     "error_cycles",
     "group_cycles",
-    "written_back",
 ]
 
 # The cycle after its issue in which a row's token ...
 EVENT = 2  # has its event, so that the row's address can be made
 ROW = 3  # has its address
 OPERANDS = 6  # has its weights at the lanes
-PRODUCT = 8  # is added up, or meets the rounding noise
-SUM = 9  # is in the accumulator, or is a change to be subtracted
-_UPDATED = 10  # is a new weight on its way back to the memory
+PRODUCT = 10  # is added up, or meets the rounding noise
+SUM = 11  # is in the accumulator, or is a change to be subtracted
+WRITTEN = 13  # is a new weight on its way back to the memory
 
-
-def written_back(single_port: bool) -> int:
-    """The same of the write: in single-port memories, rows learned are written between those that are read."""
-    return _UPDATED + single_port
-
+# Single-port memories are read every second cycle while learning, and written in those between.
+assert (WRITTEN - ROW) % 2 == 0, "the write would meet a read"
 
 READOUT = 4
 """From a group's sums to its first activation; one follows a cycle."""
@@ -34,7 +31,7 @@ READOUT = 4
 
 def error_cycles(classes: int, learn: bool) -> int:
     """From the scores to the predicted class and, where there is something to learn, the errors."""
-    return 3 * classes + 13 if learn else classes + 2
+    return 3 * classes + 16 if learn else classes + 3
 
 
 def group_cycles(plan: LayerPlan) -> int:

@@ -68,8 +68,10 @@ class Queue:
 
     def is_sample(self, i: int, sample: Any) -> Value:
         """Whether a sample is what the buffer should say of sample i, if it is held."""
-        same = (sample.end == self.address(self.ends[i] - 1)) & ((sample.label << 1 | sample.learn) == self.tags[i])
-        return (self.held <= i) | same
+        before = self.ends[i - 1] if i else Const(0)
+        alone = self.ends[i] == before + 1
+        same = (sample.before == self.address(self.ends[i] - 2)) & (sample.alone == alone)
+        return (self.held <= i) | (same & ((sample.label << 1 | sample.learn) == self.tags[i]))
 
     def _look_inside(self, claims: Claims) -> None:
         """What is true in all states that the buffer can come to; the proofs by induction begin with any of these."""
@@ -78,6 +80,8 @@ class Queue:
         tail = claims.part(claims.dut, "memory").write_address
         claims.require("held", (claims.dut.held == self.held) & (self.held <= SAMPLES_HELD))
         claims.require("tail", tail == self.address(self.total))
+        claims.require("before_tail", claims.local(claims.dut, "before") == self.address(self.total - 1))
+        claims.require("first", claims.local(claims.dut, "first") == (self._coming == 0))
         before: Value = Const(0)
         for i, end in enumerate(self.ends):
             claims.require(f"sample_{i}", self.is_sample(i, claims.local(claims.dut, "queue")[i]))
@@ -109,7 +113,7 @@ def test_samples(tmp_path: Path) -> None:
         claims.require("not_stuck", ~empty | buffer.i.ready)
         claims.reach("samples_full", queue.held == SAMPLES_HELD)
         claims.reach("words_full", queue.total == _PLAN.event_depth - 1)
-        claims.reach("round", queue.held.bool() & (buffer.samples[0].end < buffer.start))
+        claims.reach("round", queue.held.bool() & (queue.address(queue.ends[0]) < buffer.start))
 
     prove(EventBuffer(_PLAN, GENERIC), state, tmp_path, _DEPTH)
 

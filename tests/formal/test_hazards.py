@@ -14,7 +14,7 @@ from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.dense import DenseLayer
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
-from locallearn.rtl.timing import EVENT, PRODUCT, ROW, written_back
+from locallearn.rtl.timing import EVENT, PRODUCT, ROW, WRITTEN
 from tests.formal.prove import Claims, prove
 
 _NETWORK = NetworkPlan(
@@ -61,7 +61,7 @@ class Walk:
         for name in ("fetch", "store"):
             claims.require(f"no_{name}", ~Cat(claims.local(self._layer, name).values()).any())
 
-        self.write = written_back(target.single_port_weights)
+        self.write = WRITTEN
         self._stages = range(1, self.write + 1)
         buffer, sequencer = self._part["buffer"], self._part["sequencer"]
         self.valid, self._token = claims.local(self._layer, "valid"), claims.local(self._layer, "token")
@@ -81,11 +81,11 @@ class Walk:
         claims, buffer, readout = self._claims, self._part["buffer"], self._part["readout"]
         forwarded = claims.local(self._part["sequencer"], "forwarded")
         # The buffer.
+        oldest = buffer.samples[0]
         held = claims.past((buffer.held != 0) & ~buffer.release)
-        same = (buffer.start == claims.past(buffer.start)) & (
-            buffer.samples[0].end == claims.past(buffer.samples[0].end)
-        )
+        same = Cat(value == claims.past(value) for value in (buffer.start, oldest.before, oldest.alone)).all()
         claims.assume(~held | (same & (buffer.held != 0)))
+        claims.assume(oldest.alone == (self.place(oldest.before + 1) == 0))
         claims.assume(buffer.held >= forwarded)
         claims.assume(buffer.event.index < _PLAN.fan_in)
         for early, late in combinations(range(EVENT, self.write + 1), 2):
@@ -99,14 +99,15 @@ class Walk:
     def _order(self, target: Target) -> None:
         """Rows are learned in order, none twice; and nothing else is under way meanwhile."""
         claims, buffer, sequencer = self._claims, self._part["buffer"], self._part["sequencer"]
-        base, group, begin, end, before, walking, last, single, forwarded = (
+        base, group, begin, before, walking, last, single, forwarded = (
             claims.local(sequencer, name)
-            for name in ("base", "group", "begin", "end", "before", "walking", "last", "single", "forwarded")
+            for name in ("base", "group", "begin", "before", "walking", "last", "single", "forwarded")
         )
         judge = {name: claims.state(self._layer, "judge", name) for name in ("Read out", "Learn")}
         phase = {name: claims.state(sequencer, "phase", name) for name in ("Forward", "Turn back", "Learn", "Settle")}
         learn, release = sequencer.learn, buffer.release
         claims.require("group", (group < _PLAN.groups) & (base == group * _PLAN.fan_in))
+        claims.require("last_group", claims.local(sequencer, "last_group") == (group == _PLAN.groups - 1))
         claims.require("learning", self.learning == ~phase["Forward"])
         claims.require("judge", judge["Learn"] == (learn | self.learning))
         claims.require("learn", ~learn | phase["Forward"])
@@ -120,12 +121,11 @@ class Walk:
             claims.require(f"base_{i}", ~self.valid[i] | bases.any())
             claims.require(f"turned_back_{i}", ~(phase["Turn back"] & self.valid[i]))
         # A walk.
-        here, there = self.place(sequencer.address), self.place(end)
-        oldest = buffer.samples[0].end
-        claims.require("turn", ~phase["Turn back"] | ((sequencer.address == begin) & (group == 0) & ~walking))
-        claims.require("begin", phase["Forward"] | (begin == buffer.start))
-        claims.require("end", ~phase["Learn"] | ((end == oldest) & (single == (begin == end))))
-        claims.require("before", ~phase["Learn"] | (before == (end - 1)[: len(end)]))
+        here, there = self.place(sequencer.address), self.place(before + 1)
+        oldest = buffer.samples[0]
+        claims.require("turn", ~phase["Turn back"] | ((sequencer.address == buffer.start) & (group == 0) & ~walking))
+        claims.require("begin", ~(phase["Learn"] | phase["Settle"]) | (begin == buffer.start))
+        claims.require("end", ~phase["Learn"] | ((before == oldest.before) & (single == oldest.alone)))
         claims.require("last", ~phase["Learn"] | (last == (here == there)))
         claims.require("within", ~phase["Learn"] | (here <= there))
         claims.require("start", ~phase["Learn"] | walking | (here == 0))
@@ -146,7 +146,11 @@ class Walk:
             claims.require(f"order_{early}_{late}", ~(self.learning & self.valid[early] & self.valid[late]) | order)
 
     def _rows(self) -> None:
-        """Where the rows under way are, in the pipeline and at the memory."""
+        """Where the rows under way are, in the pipeline and at the memory, and what becomes of them there."""
+        control = self._part["bank_0"].control
+        for name, stage, learn in (("add", PRODUCT, 0), ("round", PRODUCT, 1), ("update", WRITTEN - 1, 1)):
+            ordered = self.valid[stage] & (self._token[stage].learn == learn)
+            self._claims.require(name, control[name] == ordered)
         for i in range(ROW, self.write + 1):
             self._claims.require(f"index_{i}", self._index[i] < _PLAN.fan_in)
             row = self._token[i].base + self._index[i]
@@ -178,4 +182,4 @@ def test_weights(target: Target, tmp_path: Path) -> None:
         if target.single_port_weights:
             claims.require("read_or_written", ~(written & used[0]))
 
-    prove(DenseLayer(_NETWORK, 0, target), state, tmp_path, 6)
+    prove(DenseLayer(_NETWORK, 0, target), state, tmp_path, WRITTEN - _READ)

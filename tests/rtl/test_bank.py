@@ -28,9 +28,10 @@ from tests.rtl.plans import layer
 # Cycles from the order for a row to what follows, all at the first bank.
 TAKE_G = 2
 OPERANDS = 3
-PRODUCT = 5
-CHANGE = 6
-UPDATED = 7
+PRODUCT = 7
+CHANGE = 8
+SATURATE = 9
+UPDATED = 10
 
 
 class Chain(wiring.Component):
@@ -96,9 +97,8 @@ class Model:
         self._layout = control_layout(plan)
         self._banks = plan.banks
         self._single_port = target.single_port_weights
-        # `updated` is written a cycle after the order for that. Where rows are learned every second cycle, it is
-        # in those between.
-        self._write = UPDATED - 1 + self._single_port
+        # `updated` is written a cycle after the order for that.
+        self._write = UPDATED - 1
         self.table: list[list[int] | None] = [None] * plan.weight_rows
         self._next_g = [0] * plan.lanes
         self._g = [0] * plan.lanes
@@ -108,7 +108,7 @@ class Model:
         self._terms = plan.inputs
         self._rows = deque[Row | None]([None] * (self._write + 1), self._write + 1)  # ordered 0, 1, ... cycles ago
         self._seen_sums = deque([self._sums] * len(self._banks), len(self._banks))
-        self._seen_counts = deque([0] * (len(self._banks) + 1), len(self._banks) + 1)
+        self._seen_counts = deque([0] * (len(self._banks) + 2), len(self._banks) + 2)
         self._given = deque([0] * len(self._banks), len(self._banks))
         self.clipped = 0
 
@@ -118,13 +118,14 @@ class Model:
         """One cycle: begin with a row, shift a weight in, store the lanes' weights as this row."""
         plan = self._plan
         self._rows.appendleft(row)
-        take, operands, product, change = (self._rows[at] for at in (TAKE_G, OPERANDS, PRODUCT, CHANGE))
+        take, operands, multiplied = (self._rows[at] for at in (TAKE_G, OPERANDS, OPERANDS + 1))
+        product, change, saturate = (self._rows[at] for at in (PRODUCT, CHANGE, SATURATE))
         written = self._rows[self._write]
         write_row = written.row if written and written.kind == "learn" else store
         load_g, g_lane, next_g = random.getrandbits(1), random.randrange(plan.lanes), any_error(plan)
         control = {
             "row": random.randrange(plan.weight_rows) if row is None else row.row,
-            "x": operands.x if operands else random.randint(0, plan.input_format.max),
+            "x": multiplied.x if multiplied else random.randint(0, plan.input_format.max),
             "learn": operands.kind == "learn" if operands else random.getrandbits(1),
             "next_g": next_g,
             "g_lane": g_lane,
@@ -159,7 +160,7 @@ class Model:
             self._g = list(self._next_g)
         if load_g:
             self._next_g[g_lane] = next_g
-        self._work(product, change)
+        self._work(product, saturate)
         if shift is not None:
             self._updated = [*self._updated[1:], shift]
             self._clipped = [False] * plan.lanes

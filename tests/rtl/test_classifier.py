@@ -122,6 +122,7 @@ async def scores_and_projects(dut: Any) -> None:
         activations = any_activations(plan)
         await forward(dut, plan, activations)
         await restart(dut)
+        await RisingEdge(dut.clk)
         scores = classifier.scores(signs, activations)
         actual_scores = [int(port.value) for port in ports(dut, "scores", plan.classes)]
         assert actual_scores == scores.tolist(), (

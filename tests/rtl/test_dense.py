@@ -293,9 +293,10 @@ async def infers_in_the_stated_time(dut: Any) -> None:
     # Before the first ones events were still arriving.
     intervals = np.diff(cycles)[3:].tolist()
     plan = layer.plan
-    # A cycle goes before a sample's first row.
-    rows = 1 + plan.groups * plan.fan_in
     # Two cycles after a group's last activation was begun there is room for another group, whose last row is read then.
+    group = max(plan.fan_in, SUM + plan.lanes + 2)
+    # A cycle goes before a sample's first row.
+    rows = 1 + plan.fan_in + (plan.groups - 1) * group
     activations = plan.neurons + (plan.groups - 1) * (SUM + 2) + READOUT
     answer = activations + error_cycles(plan.classes, learn=False) + 2
     expected = max(rows, answer)

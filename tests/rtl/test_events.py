@@ -126,7 +126,14 @@ class Model:
         }
         samples = unpack(self._samples, int(dut.samples.value))
         for number, held in enumerate(list(self.held)[:2]):
-            expected[f"sample {number}"] = {"end": held.end, "label": held.label, "learn": held.learn}
+            before = (held.end - 1) % self._plan.event_depth
+            alone = held.start == held.end
+            expected[f"sample {number}"] = {
+                "before": before,
+                "alone": alone,
+                "label": held.label,
+                "learn": held.learn,
+            }
             actual[f"sample {number}"] = samples[number]
         if self._asked[0] is not None:
             expected["event"], actual["event"] = self._asked[0], unpack(self._word, int(dut.event.value))

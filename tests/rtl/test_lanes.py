@@ -63,26 +63,27 @@ async def run(dut: Any, plan: LayerPlan, operations: list[Operation]) -> dict[bo
     weight: tuple[int, bool] | None = None
     g = 0
     # In cycle c, `ahead[c]` is the operation that comes 2 cycles later; before[n - 1] was n cycles ago, with its g.
-    ahead = [*operations, *[NOTHING] * 6]
+    ahead = [*operations, *[NOTHING] * 9]
     coming = [NOTHING, NOTHING]
-    before = [(NOTHING, 0)] * 4
+    before = [(NOTHING, 0)] * 7
     for arriving in ahead:
         operation, following = coming
         coming = [following, arriving]
         g = g if operation.g is None else operation.g
-        dut.x.value, dut.weight.value, dut.learn.value = operation.x, operation.weight, operation.learn
+        dut.weight.value, dut.learn.value = operation.weight, operation.learn
+        dut.x.value = before[0][0].x
         # What is neither loaded nor taken does not matter.
         dut.load_g.value = arriving.g is not None
         dut.next_g.value = any_error(plan) if arriving.g is None else arriving.g
         dut.take_g.value = following.g is not None
-        adding, subtracting = before[1][0], before[2][0]
+        adding, subtracting, saturating = before[3][0], before[4][0], before[5][0]
         dut.add.value, dut.first.value = adding.add, adding.first
         dut.round.value, dut.noise.value = adding.learn or adding.fetch, adding.noise
         dut.subtract.value = subtracting.learn or subtracting.fetch
-        dut.shift.value = subtracting.shift is not None
-        dut.neighbour.value = any_weight(plan) if subtracting.shift is None else subtracting.shift
+        dut.shift.value = saturating.shift is not None
+        dut.neighbour.value = any_weight(plan) if saturating.shift is None else saturating.shift
         await RisingEdge(dut.clk)
-        summed, (updating, its_g) = before[2][0], before[3]
+        summed, (updating, its_g) = before[4][0], before[6]
         if summed.add:
             total = (half if summed.first else total or 0) + summed.x * summed.weight
         if total is not None:

@@ -27,9 +27,9 @@ def extremes(low: int, high: int) -> int:
 
 
 async def multiply(dut: Any, number: int, a_bits: int, b_bits: int) -> None:
-    """New operands in every cycle; their product two cycles later."""
+    """New operands in every cycle; their product three cycles later."""
     a_port, b_port, product = (getattr(dut, f"item_{number}__{name}") for name in ("a", "b", "product"))
-    expected = deque[int | None]([None, None])
+    expected = deque[int | None]([None] * 3)
     for _ in range(1000):
         a, b = extremes(0, (1 << a_bits) - 1), extremes(-1 << (b_bits - 1), (1 << (b_bits - 1)) - 1)
         a_port.value, b_port.value = a, b

@@ -14,7 +14,7 @@ from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import sample_layout
 from locallearn.rtl.sequencer import Sequencer, token_layout
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
-from locallearn.rtl.timing import OPERANDS, ROW, written_back
+from locallearn.rtl.timing import OPERANDS, ROW, WRITTEN
 from locallearn.sim.bench import cycle, parameters, start
 from locallearn.sim.streams import pack, unpack
 from tests.rtl.conftest import Bench
@@ -23,7 +23,7 @@ from tests.rtl.plans import layer
 AHEAD = 2
 """Samples that may be forwarded and not released."""
 
-TAKEN = OPERANDS - 1
+TAKEN = OPERANDS - 2
 """Cycles from a group's first row to the copy of its errors."""
 
 READ = ROW + 1
@@ -71,8 +71,7 @@ class Surroundings:
         next(self._judge)
         self._row = (0, 0)
         # Those issued 1, 2, ... cycles ago.
-        way = written_back(target.single_port_weights)
-        self._pipeline = deque[Row | None]([None] * way, way)
+        self._pipeline = deque[Row | None]([None] * WRITTEN, WRITTEN)
         # The groups still to learn from: whether all errors are 0. None: forward.
         self.groups: deque[bool] | None = None
         self._ready_in = 0
@@ -95,16 +94,16 @@ class Surroundings:
     def empty(self) -> bool:
         return not any(self._pipeline)
 
-    def _end(self, sample: Sample) -> int:
-        return (sample.start + sample.events - 1) % self._plan.event_depth
+    def _shown(self, sample: Sample) -> dict[str, int]:
+        before = (sample.start + sample.events - 2) % self._plan.event_depth
+        return {"before": before, "alone": sample.events == 1, "label": 0, "learn": random.getrandbits(1)}
 
     def drive(self, dut: Any) -> None:
         layout = sample_layout(self._plan)
         dut.held.value, dut.start.value = len(self.samples), self.start
         # What is not held is anything.
-        ends = [self._end(s) for s in self.samples] + [random.randrange(self._plan.event_depth) for _ in range(2)]
-        shown = [{"end": end, "label": 0, "learn": random.getrandbits(1)} for end in ends[:2]]
-        dut.samples.value = sum(pack(layout, s) << i * layout.size for i, s in enumerate(shown))
+        shown = [pack(layout, self._shown(s)) for s in self.samples] + [random.getrandbits(layout.size)] * 2
+        dut.samples.value = sum(sample << i * layout.size for i, sample in enumerate(shown[:2]))
         dut.release.value, dut.learn.value, dut.room.value = self.release, self.learn, self.room
         dut.group_ready.value = self.group_ready
         dut.group_zero.value = self.groups[0] if self.group_ready and self.groups else random.getrandbits(1)
