@@ -32,7 +32,7 @@ RECORDS = Path(__file__).parent / "results" / "cycles.json"
 TABLE = RECORDS.with_suffix(".md")
 
 SAMPLES = 2000
-LEARNED_BEFORE = (500, 20000)
+LEARNED_BEFORE = (500, 60000)
 """Samples: at first most leave something to learn, later few do."""
 
 
@@ -48,7 +48,8 @@ NETWORKS = [
     (preset("digits"), SINGLE_PORT),
     (preset("digits", (64, 64)), GENERIC),
     (preset("digits", (100, 3), (40, 5)), SINGLE_PORT),
-    (preset("mnist-small"), GENERIC),
+    (preset("mnist-small", (64, 16)), GENERIC),
+    (preset("mnist-small", (48, 48)), GENERIC),
     (preset("mnist-small"), SINGLE_PORT),
     (preset("mnist"), GENERIC),
     (preset("mnist", (128, 32), (128, 8)), GENERIC),

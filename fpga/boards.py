@@ -106,7 +106,7 @@ _BOARDS = (
         part="iCE40UP5K-SG48",
         target=ICE40UP,
         pll="ice40up",
-        clock_mhz=24,
+        clock_mhz=36,
         # FT2232H: 12 MHz divided by 4. It makes 6 Mbaud too, but then samples come as fast as 4 lanes learn from them.
         baud=3_000_000,
         receive_bytes=1024,

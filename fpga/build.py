@@ -77,6 +77,7 @@ def build(
             seed=seed,
             clock=_chip_clock(found, job.clock_mhz),
             clocks=found,
+            expected=estimate(spec, board, job.clock_mhz).expected,
             resources=uses(placed, flow),
             seconds={name: stage.seconds for name, stage in done.items()},
             tools={name: tool.version for name, tool in tools.items()},

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from locallearn.fpga.estimate import Speed
 from locallearn.fpga.nextpnr import Clock, Use
 
 __all__ = ["REPORT", "BuildReport"]
@@ -22,6 +23,7 @@ class BuildReport:
     seed               of place and route
     clock              that of the chip, in MHz
     clocks             every clock of the design by net, in MHz
+    expected           how fast samples should go at this clock, as `estimate` says
     resources          lut, ff, dsp, block_ram, spram, as far as the part has them and nextpnr counts them
     seconds            wall time by stage, of when it was done
     tools              versions by name
@@ -37,6 +39,7 @@ class BuildReport:
     seed: int
     clock: Clock
     clocks: dict[str, Clock]
+    expected: Speed
     resources: dict[str, Use]
     seconds: dict[str, float]
     tools: dict[str, str]
@@ -59,6 +62,7 @@ class BuildReport:
                 net: {"wanted[mhz]": clock.wanted, "achieved[mhz]": clock.achieved}
                 for net, clock in self.clocks.items()
             },
+            "expected": self.expected.figures(),
             "resources": {name: asdict(use) for name, use in self.resources.items()},
             "wall_time[s]": self.seconds,
             "tools": self.tools,

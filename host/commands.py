@@ -297,6 +297,11 @@ def build_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         f"{spec.name} on {board.title} at {report.clock.wanted:g} MHz, of {report.clock.achieved:.2f} MHz possible; "
         f"{report.bitstream} and report.json in {out}"
     )
+    speed = report.expected
+    terminal.say(
+        f"expected of samples as {speed.activity.source}: {speed.train:,.0f} a second learned from on the chip, "
+        f"{speed.link:,.0f} over its serial port"
+    )
     return report.figures(), None
 
 

@@ -4,7 +4,7 @@ from functools import reduce
 from itertools import pairwise
 from operator import or_
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -93,8 +93,15 @@ class Chip(wiring.Component):
         """Route the host's accesses to the layer they name, and serve the chip's own regions."""
         access = unit.access
         done, read = [], []
+
+        def registered(condition: Value) -> Signal:
+            """What the fields say: a request comes some cycles after them."""
+            held = Signal()
+            m.d.sync += held.eq(condition)
+            return held
+
         for index, layer in enumerate(layers):
-            chosen = unit.layer == index
+            chosen = registered(unit.layer == index)
             for name in ("write", "kind", "row", "lane", "data"):
                 m.d.comb += getattr(layer.access, name).eq(getattr(access, name))
             m.d.comb += layer.access.request.eq(access.request & chosen)
@@ -105,7 +112,6 @@ class Chip(wiring.Component):
         chosen = access.request & (unit.layer == CHIP)
         m.d.sync += [start.eq(chosen), write.eq(chosen & access.write)]
         age = Signal(range(counters.latency + 1))
-        own_read = Signal.like(access.read)
         with m.If(start):
             m.d.sync += age.eq(1)
         with m.Elif(age != 0):
@@ -114,16 +120,11 @@ class Chip(wiring.Component):
         with m.If(write & (access.kind == Kind.DECAY)):
             m.d.sync += decay.eq(access.data)
         m.d.sync += counters.clear.eq(write & (access.kind == Kind.COUNTERS))
-        with m.Switch(access.kind):
-            for kind, value in {
-                Kind.FINGERPRINT: self.plan.spec.fingerprint,
-                Kind.DECAY: decay,
-                Kind.COUNTERS: counters.value,
-            }.items():
-                with m.Case(kind):
-                    m.d.comb += own_read.eq(value)
+        values = {Kind.FINGERPRINT: self.plan.spec.fingerprint, Kind.DECAY: decay, Kind.COUNTERS: counters.value}
+        for kind, value in values.items():
+            read.append(Mux(registered((unit.layer == CHIP) & (access.kind == kind)), value, 0))
         # Answers come from all over the chip.
         m.d.sync += [
             access.done.eq(Cat(age == counters.latency, *done).any()),
-            access.read.eq(reduce(or_, read, Mux(unit.layer == CHIP, own_read, 0))),
+            access.read.eq(reduce(or_, read)),
         ]

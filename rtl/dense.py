@@ -145,7 +145,7 @@ class DenseLayer(wiring.Component):
         for name, order in orders.items():
             given = Signal(name=name)
             m.d.sync += given.eq(order)
-            m.d.comb += control[name].eq(given)
+            m.d.comb += getattr(control, name).eq(given)
         m.d.sync += self._noise.step.eq(learn[PRODUCT])
         m.d.comb += [
             sequencer.group_taken.eq(take_g),

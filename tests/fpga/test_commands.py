@@ -53,6 +53,11 @@ def test_build(capsys: pytest.CaptureFixture[str], tools: StandIns) -> None:
     report = json.loads(out.splitlines()[-1])
     assert report == json.loads(Path("builds/tiny-ulx3s-25f/report.json").read_text())
     assert (report["fclk[mhz]"], report["seed"]) == (50, 4)
+    speed = report["expected"]
+    assert speed["throughput[samples/s]"]["train"] == pytest.approx(
+        50e6 / speed["cycles_per_sample"]["train"], rel=1e-2
+    )
+    assert f"{speed['throughput[samples/s]']['train']:,} a second learned from on the chip" in out
     assert main(arguments) == 0
     assert capsys.readouterr().out.count("as before") == 4
 
