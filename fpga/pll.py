@@ -8,12 +8,13 @@ from typing import Any
 from amaranth import ClockDomain, ClockSignal, Instance, Module, Signal
 from amaranth.build import Platform
 from amaranth.hdl import Elaboratable, Value
-from amaranth.lib import io
+from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer  # type: ignore[import-untyped]  # not in the stubs
+from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.errors import BuildError
 
-__all__ = ["PLLS", "ClockGenerator", "Pll", "PllClock", "best_clock"]
+__all__ = ["PLLS", "ClockGate", "ClockGenerator", "Pll", "PllClock", "best_clock"]
 
 _MHZ = 1e6
 
@@ -145,19 +146,32 @@ class _Ehxpll(_FedByOutput):
         )
 
 
+class ClockGate(wiring.Component):
+    """A clock in logic, where the family has no primitive for it: `raw` while `locked`, its pulses whole."""
+
+    def __init__(self) -> None:
+        super().__init__({"raw": In(1), "locked": In(1), "gated": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        enable = Signal()
+        # The enable changes while the clock is low.
+        m.domains.raw = ClockDomain(clk_edge="neg", reset_less=True, local=True)
+        m.submodules.synchroniser = FFSynchronizer(self.locked, enable, o_domain="raw")
+        m.d.comb += [ClockSignal("raw").eq(self.raw), self.gated.eq(self.raw & enable)]
+        return m
+
+
 class _SbPll40(Pll):
-    """iCE40. The input is the PLL's own pin, which cannot be used for anything else beside it."""
+    """iCE40. The clock is held back until the PLL has locked, as on ECP5: a reset would take the one control line that
+    eight flip-flops share. The input is the PLL's own pin, which cannot be used for anything else beside it."""
 
     def _hz(self, input_hz: float, reference: int, feedback: int, output: int) -> float:
         return input_hz * feedback / (reference * output)
 
     def add(self, m: Module, pin: io.PortLike, clock: PllClock, made: Signal) -> None:
-        raw, locked, enable = Signal(), Signal(), Signal()
-        # The enable changes while the clock is low.
-        m.domains.raw = ClockDomain(clk_edge="neg", reset_less=True, local=True)
-        m.d.comb += ClockSignal("raw").eq(raw)
-        m.submodules.enable = FFSynchronizer(locked, enable, o_domain="raw")
-        m.submodules.gate = Instance("SB_GB", i_USER_SIGNAL_TO_GLOBAL_BUFFER=raw & enable, o_GLOBAL_BUFFER_OUTPUT=made)
+        m.submodules.gate = gate = ClockGate()
+        m.submodules.buffer = Instance("SB_GB", i_USER_SIGNAL_TO_GLOBAL_BUFFER=gate.gated, o_GLOBAL_BUFFER_OUTPUT=made)
         m.submodules.pll = Instance(
             "SB_PLL40_PAD",
             p_FEEDBACK_PATH="SIMPLE",
@@ -168,8 +182,8 @@ class _SbPll40(Pll):
             i_RESETB=1,
             i_BYPASS=0,
             i_PACKAGEPIN=pin.io,
-            o_PLLOUTCORE=raw,
-            o_LOCK=locked,
+            o_PLLOUTCORE=gate.raw,
+            o_LOCK=gate.locked,
         )
 
     @staticmethod

@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from locallearn.fpga.pll import PLLS, ClockGenerator, Pll, PllClock, best_clock
+from locallearn.fpga.pll import PLLS, ClockGate, ClockGenerator, Pll, PllClock, best_clock
 from locallearn.quant.errors import BuildError
 
 FAMILIES = {"ecp5": 25e6, "ice40up": 12e6, "gw1n-9c": 27e6, "gw2a-18c": 27e6}
@@ -182,5 +182,28 @@ def test_in_reset_until_locked(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ctx.get(reset)
 
     simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_gate() -> None:
+    """No pulse is cut, whenever the lock comes and goes; from two falling edges after it the clock runs."""
+    gate = ClockGate()
+
+    async def bench(ctx: Any) -> None:
+        for when in range(4):
+            for locked in (0, 1):
+                for quarter in range(40):
+                    if quarter == when:
+                        ctx.set(gate.locked, locked)
+                    before = ctx.get(gate.raw), ctx.get(gate.gated)
+                    ctx.set(gate.raw, quarter % 4 < 2)
+                    await ctx.delay(1e-9)
+                    now = ctx.get(gate.raw), ctx.get(gate.gated)
+                    assert now[1] == (
+                        before[1] if now[0] == before[0] else now[0] & (locked if quarter > 12 else now[1])
+                    )
+
+    simulator = Simulator(gate)
     simulator.add_testbench(bench)
     simulator.run()

@@ -34,7 +34,7 @@ each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 PLL_CELLS = {
     "ulx3s-85f": ("EHXPLLL", {"CLKI_DIV": 1, "CLKFB_DIV": 4, "CLKOP_DIV": 6}),
     "ulx3s-25f": ("EHXPLLL", {"CLKI_DIV": 1, "CLKFB_DIV": 4, "CLKOP_DIV": 6}),
-    "icebreaker": ("SB_PLL40_PAD", {"DIVR": 0, "DIVF": 63, "DIVQ": 5, "FILTER_RANGE": 1}),
+    "icebreaker": ("SB_PLL40_PAD", {"DIVR": 0, "DIVF": 47, "DIVQ": 4, "FILTER_RANGE": 1}),
     "tang-nano-20k": ("rPLL", {"IDIV_SEL": 0, "FBDIV_SEL": 1, "ODIV_SEL": 16}),
     "tang-nano-9k": ("rPLL", {"IDIV_SEL": 0, "FBDIV_SEL": 0, "ODIV_SEL": 32}),
 }
