@@ -101,7 +101,7 @@ class DenseLayer(wiring.Component):
         m.d.comb += [
             sequencer.held.eq(buffer.held),
             sequencer.start.eq(buffer.start),
-            sequencer.samples.eq(buffer.samples),
+            *(port.eq(sample) for port, sample in zip(sequencer.samples, buffer.samples, strict=True)),
             sequencer.group_ready.eq(classifier.group_ready),
             sequencer.group_zero.eq(classifier.group_zero),
             classifier.next_group.eq(sequencer.next_group),

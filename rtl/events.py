@@ -39,7 +39,8 @@ class EventBuffer(wiring.Component):
                 "event": Out(self._word),
                 "held": Out(range(SAMPLES_HELD + 1)),
                 "start": Out(range(plan.event_depth)),
-                "samples": Out(data.ArrayLayout(sample_layout(plan), 2)),
+                # No array layout: synthesis takes its `samples[1]` for a bit of another signal.
+                "samples": Out(sample_layout(plan)).array(2),
                 "release": In(1),
                 "taken": Out(1),
             }

@@ -48,7 +48,7 @@ class Sequencer(wiring.Component):
             {
                 "held": In(range(SAMPLES_HELD + 1)),
                 "start": In(range(plan.event_depth)),
-                "samples": In(data.ArrayLayout(sample_layout(plan), 2)),
+                "samples": In(sample_layout(plan)).array(2),
                 "release": In(1),
                 "room": In(1),
                 "learn": In(1),

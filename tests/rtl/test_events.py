@@ -11,9 +11,9 @@ from cocotb.triggers import RisingEdge
 
 from locallearn.quant.plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
 from locallearn.rtl.events import EventBuffer
-from locallearn.rtl.layouts import event_layout
+from locallearn.rtl.layouts import event_layout, sample_layout
 from locallearn.rtl.target import GENERIC
-from locallearn.sim.bench import cycle, parameters, start
+from locallearn.sim.bench import cycle, parameters, ports, start
 from locallearn.sim.streams import IDLE, Source, pace, unpack
 from tests.rtl.conftest import Bench
 from tests.rtl.plans import layer
@@ -57,7 +57,6 @@ class Model:
     def __init__(self, dut: Any, plan: LayerPlan) -> None:
         self._dut, self._plan = dut, plan
         self._word = EventBuffer(plan, GENERIC).event.shape()
-        self._samples = EventBuffer(plan, GENERIC).samples.shape()
         self.held: deque[Held] = deque()
         self.taken = self.released = 0
         self._start = self._begin = self._tail = 0
@@ -124,7 +123,7 @@ class Model:
             "ready": bool(dut.i__ready.value),
             "taken": bool(dut.taken.value),
         }
-        samples = unpack(self._samples, int(dut.samples.value))
+        samples = [unpack(sample_layout(self._plan), int(port.value)) for port in ports(dut, "samples", 2)]
         for number, held in enumerate(list(self.held)[:2]):
             before = (held.end - 1) % self._plan.event_depth
             alone = held.start == held.end

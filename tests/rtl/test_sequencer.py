@@ -15,7 +15,7 @@ from locallearn.rtl.layouts import sample_layout
 from locallearn.rtl.sequencer import Sequencer, token_layout
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.rtl.timing import OPERANDS, ROW, WRITTEN
-from locallearn.sim.bench import cycle, parameters, start
+from locallearn.sim.bench import cycle, parameters, ports, start
 from locallearn.sim.streams import pack, unpack
 from tests.rtl.conftest import Bench
 from tests.rtl.plans import layer
@@ -103,7 +103,8 @@ class Surroundings:
         dut.held.value, dut.start.value = len(self.samples), self.start
         # What is not held is anything.
         shown = [pack(layout, self._shown(s)) for s in self.samples] + [random.getrandbits(layout.size)] * 2
-        dut.samples.value = sum(sample << i * layout.size for i, sample in enumerate(shown[:2]))
+        for port, sample in zip(ports(dut, "samples", 2), shown, strict=False):
+            port.value = sample
         dut.release.value, dut.learn.value, dut.room.value = self.release, self.learn, self.room
         dut.group_ready.value = self.group_ready
         dut.group_zero.value = self.groups[0] if self.group_ready and self.groups else random.getrandbits(1)
