@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -12,7 +12,7 @@ from locallearn.fpga.boards import Board
 from locallearn.fpga.estimate import estimate
 from locallearn.fpga.estimate_fit import check_fit
 from locallearn.fpga.flows import FLOWS, UNDEFINED_COLLISIONS, Flow
-from locallearn.fpga.nextpnr import Clock, clocks, phase, too_big, uses
+from locallearn.fpga.nextpnr import Clock, Endless, clocks, ending_phase, phase, too_big, uses
 from locallearn.fpga.report import BuildReport
 from locallearn.fpga.stages import BuildFolder, Done, Stage, Watcher, tool_stage
 from locallearn.fpga.tools import Tool, find_tool
@@ -141,15 +141,27 @@ class _Job:
     def placing(self, nextpnr: Tool, arguments: tuple[str, ...]) -> Stage:
         # A missed clock is not nextpnr's to judge: its figures are wanted all the same.
         asked = ("--seed", str(self.seed), "--freq", str(self.clock_mhz), "--report", _PLACED, "--timing-allow-fail")
-        return tool_stage(
-            "place and route",
-            nextpnr,
-            (*arguments, *self.flow.options, *asked),
-            (self.flow.netlist, self.flow.constraints),
-            (self.flow.routed, _PLACED),
-            phase,
-            partial(too_big, flow=self.flow, name=self.spec.name, part=f"{self.board.name} ({self.board.part})"),
-        )
+
+        def attempt(heard: Callable[[str], str | None], *more: str) -> Stage:
+            return tool_stage(
+                "place and route",
+                nextpnr,
+                (*arguments, *self.flow.options, *more, *asked),
+                (self.flow.netlist, self.flow.constraints),
+                (self.flow.routed, _PLACED),
+                heard,
+                partial(too_big, flow=self.flow, name=self.spec.name, part=f"{self.board.name} ({self.board.part})"),
+            )
+
+        first, second = attempt(ending_phase, *self.flow.while_ending), attempt(phase)
+
+        def work(folder: Path, log: Path, enter: Callable[[str], None]) -> None:
+            try:
+                first.work(folder, log, enter)
+            except Endless:
+                second.work(folder, log, enter)
+
+        return replace(first, work=work)
 
     def packing(self, packer: Tool, arguments: tuple[str, ...]) -> Stage:
         return tool_stage("bitstream", packer, arguments, (self.flow.routed,), (self.flow.bitstream,))

@@ -19,6 +19,7 @@ class Flow:
     constraints  pins and clocks, as Amaranth writes them
     router       the nextpnr of the family
     options      that nextpnr is run with
+    while_ending options beside them, dropped where nextpnr comes to no end with them
     routed       what nextpnr leaves
     packer       the tool that makes the bitstream of it
     bitstream    what is loaded into the part
@@ -30,6 +31,7 @@ class Flow:
     constraints: str
     router: str
     options: tuple[str, ...]
+    while_ending: tuple[str, ...]
     routed: str
     packer: str
     bitstream: str
@@ -42,9 +44,10 @@ FLOWS = {
         netlist="top.json",
         constraints="top.lpf",
         router="nextpnr-ecp5",
-        # router2 takes a third of the default router's time; without the option it takes no notice of time where wires
-        # are short: 64 lanes reached 95 MHz with it, 81 MHz without.
-        options=("--router", "router2", "--tmg-ripup"),
+        # router2 takes a third of the default router's time; without the second it takes no notice of time where wires
+        # are short: 64 lanes reached 95 MHz with it, 81 MHz without. But it never ends where the clock is out of reach.
+        options=("--router", "router2"),
+        while_ending=("--tmg-ripup",),
         routed="top.config",
         packer="ecppack",
         bitstream="top.bit",
@@ -63,6 +66,7 @@ FLOWS = {
         constraints="top.pcf",
         router="nextpnr-ice40",
         options=(),
+        while_ending=(),
         routed="top.asc",
         packer="icepack",
         bitstream="top.bin",
@@ -80,6 +84,7 @@ FLOWS = {
         constraints="top.cst",
         router="nextpnr-himbaechel",
         options=(),
+        while_ending=(),
         routed="top.pnr.json",
         packer="gowin_pack",
         bitstream="top.fs",
@@ -98,6 +103,7 @@ FLOWS = {
         router="nextpnr-nexus",
         # The default router finds no way from the oscillator's pin to the clock network.
         options=("--router", "router1"),
+        while_ending=(),
         routed="top.fasm",
         packer="prjoxide",
         bitstream="top.bit",

@@ -8,7 +8,7 @@ from math import ceil
 from locallearn.fpga.flows import Flow
 from locallearn.quant.errors import BuildError
 
-__all__ = ["Clock", "Use", "clocks", "phase", "too_big", "uses"]
+__all__ = ["Clock", "Endless", "Use", "clocks", "ending_phase", "phase", "too_big", "uses"]
 
 _PHASES = (
     (re.compile(r"Info: Pack"), "packing"),
@@ -19,6 +19,12 @@ _PHASES = (
     (re.compile(r"Info: +iter=(\d+)"), "routing {}"),
     (re.compile(r"Info: +\d+ \|.*\| +(\d+)\|"), "routing, {} arcs left"),
 )
+
+_ROUTED = re.compile(r"Info: +iter=(\d+) .* overused=0 ")
+"""Rounds of router2 in which every wire is already nobody else's, and some are taken up again for being late."""
+
+_ROUNDS = 200
+"""None came to an end after so many; those that did took 32 to 97."""
 
 _UTILISATION = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%$", re.MULTILINE)
 
@@ -39,6 +45,17 @@ class Clock:
 
     wanted: float
     achieved: float
+
+
+class Endless(Exception):  # nothing failed
+    """router2 takes up late wires again and again: the clock is out of its reach."""
+
+
+def ending_phase(line: str) -> str | None:
+    """As `phase`; raises Endless."""
+    if (routed := _ROUTED.match(line)) and int(routed[1]) > _ROUNDS:
+        raise Endless
+    return phase(line)
 
 
 def phase(line: str) -> str | None:

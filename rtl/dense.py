@@ -40,7 +40,8 @@ _ACCESS_LATENCY = 4
 
 
 class DenseLayer(wiring.Component):
-    """Layer `plan.index`. Takes one sample of E events in about E x groups cycles, twice that where it learns.
+    """Layer `plan.index`. Takes one sample of E events in about E x groups cycles, twice that where it learns,
+    three times with weights in single-port memory.
 
     i       events of samples, see `event_layout`
     o       events for the next layer; the last layer has none

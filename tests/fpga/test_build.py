@@ -132,6 +132,16 @@ def test_collisions_are_left_undefined_before_synthesis(tmp_path: Path) -> None:
     assert read < masked < synthesised
 
 
+def test_a_router_that_comes_to_no_end(tmp_path: Path, tools: StandIns) -> None:
+    """It is asked again, for less."""
+    line = "Info:     iter={} wires=421533 overused={} overuse=0 tmgfail=13 archfail=NA"
+    log = tmp_path / "out" / "place-and-route.log"
+    for iteration, overused, kept in ((200, 0, True), (201, 3, True), (201, 0, False)):
+        tools.set(log=line.format(iteration, overused))
+        assert run(tmp_path / "out", seed=iteration + overused) in (STAGES, STAGES[2:])
+        assert ("--tmg-ripup" in log.read_text().splitlines()[0]) == kept
+
+
 def test_too_big(tmp_path: Path, tools: StandIns) -> None:
     tools.set(log="Info: Device utilisation:\nInfo: \t MULT18X18D:   32/   28   114%\nERROR: Unable", status=125)
     with pytest.raises(BuildError) as failure:
