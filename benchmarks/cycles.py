@@ -50,6 +50,7 @@ NETWORKS = [
     (preset("digits", (100, 3), (40, 5)), SINGLE_PORT),
     (preset("mnist-small", (64, 16)), GENERIC),
     (preset("mnist-small", (48, 48)), GENERIC),
+    (preset("mnist-small", (56, 28)), GENERIC),
     (preset("mnist-small"), SINGLE_PORT),
     (preset("mnist"), GENERIC),
     (preset("mnist", (128, 32), (128, 8)), GENERIC),

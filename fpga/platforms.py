@@ -72,11 +72,3 @@ class CrossLinkNxEvnPlatform(LatticePlatform):
         assert synthesis in script
         in_two = f"{synthesis} -run begin:map_cells\ntechmap -map %carries\n{synthesis} -run map_cells:"
         return templates | {"{{name}}.ys": _CARRIES + script.replace(synthesis, in_two)}
-
-    @property
-    def command_templates(self) -> list[str]:
-        """With the router that finds a way from the clock's pin to the clock network; nextpnr's default finds none."""
-        synthesis, routing, packing = super().command_templates
-        options = '{{get_override("nextpnr_opts")|options}}'
-        assert options in routing
-        return [synthesis, routing.replace(options, f"{options} --router router1"), packing]
