@@ -48,6 +48,7 @@ NETWORKS = [
     (preset("digits"), SINGLE_PORT),
     (preset("digits", (64, 64)), GENERIC),
     (preset("digits", (100, 3), (40, 5)), SINGLE_PORT),
+    (preset("mnist-small"), GENERIC),
     (preset("mnist-small", (64, 16)), GENERIC),
     (preset("mnist-small", (48, 48)), GENERIC),
     (preset("mnist-small", (56, 28)), GENERIC),

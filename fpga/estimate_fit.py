@@ -34,8 +34,10 @@ def check_fit(estimate: Estimate) -> None:
 
 
 def nearest_fit(spec: NetworkSpec, board: Board, activity: Activity) -> NetworkSpec | None:
-    """The fastest network of fewer lanes that fits; where none does, of the most neurons in the same proportions; and
-    where that is not enough, the same of fewer layers."""
+    """The network itself if it fits, else the fastest of fewer lanes that does; where none does, of the most neurons in
+    the same proportions; and where that is not enough, the same of fewer layers."""
+    if _fits(spec, board):
+        return spec
     for count in range(len(spec.layers), 0, -1):
         first = replace(spec, layers=spec.layers[:count])
         samples = replace(activity, layers=activity.layers[:count])
