@@ -53,9 +53,6 @@ class Work:
 
 def work(job: Work, leash: Connection) -> None:
     """Run trials in this process until the other end of `leash` is closed, by its owner or its owner's death."""
-    # Whoever listens takes one signal: none kills, so that the trial under way is given back.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: None)
     threading.Thread(target=_stop_at_end, args=(leash,), daemon=True).start()
     stop = Stop()
     # One core a worker: the machine's others have workers of their own.
@@ -78,9 +75,7 @@ def work(job: Work, leash: Connection) -> None:
 
 def _stop_at_end(leash: Connection) -> None:
     leash.poll(None)
-    while True:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Objective:
