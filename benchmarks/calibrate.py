@@ -20,12 +20,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from locallearn.fpga.boards import Board, find_board
-from locallearn.fpga.build import tool_arguments
+from locallearn.fpga.build import elaborate, tool_arguments
 from locallearn.fpga.estimate_resources import COEFFICIENTS, chip_widths, estimate_resources, layer_widths
-from locallearn.fpga.flows import FLOWS, UNDEFINED_COLLISIONS
+from locallearn.fpga.flows import FLOWS
 from locallearn.fpga.nextpnr import uses
 from locallearn.fpga.tools import find_tool
-from locallearn.fpga.top import BoardTop
 from locallearn.quant.formats import QFormat
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec
@@ -82,13 +81,7 @@ def synthesise(spec: NetworkSpec, board: Board) -> dict[str, Any]:
     begun = time.monotonic()
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        plan = board.platform().prepare(
-            BoardTop(spec, board, board.clock_mhz * 1e6),
-            emit_src=False,
-            script_after_read=UNDEFINED_COLLISIONS,
-            synth_opts=" ".join(flow.synthesis),
-        )
-        plan.extract(folder)
+        elaborate(spec, board, board.clock_mhz * 1e6, folder)
         synthesis, placing, _ = tool_arguments(folder)
         run([*tools["yosys"].command, *synthesis], cwd=folder, check=True, stdout=DEVNULL)
         # It cannot write what it has not routed.

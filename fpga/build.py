@@ -22,7 +22,7 @@ from locallearn.quant.errors import BuildError, ToolError
 from locallearn.quant.sources import sources_hash
 from locallearn.quant.spec import NetworkSpec
 
-__all__ = ["build", "tool_arguments"]
+__all__ = ["build", "elaborate", "tool_arguments"]
 
 _COMMANDS = "build_top.json"
 """Where Amaranth's platforms write the command lines of the tools; they know the part."""
@@ -47,10 +47,11 @@ def build(
     Raises BuildError if the chip is too big for the part, or misses its clock (report.json then says by how much), or
     if the folder cannot be used; ToolError if a tool is missing or fails.
     """
-    check_fit(estimate(spec, board))
+    clock = board_clock(board, (clock_mhz or board.clock_mhz) * 1e6)
+    expected = estimate(spec, board, clock.hz / 1e6)
+    check_fit(expected)
     flow = FLOWS[board.target.name]
     tools = {name: find_tool(name) for name in ("yosys", flow.router, flow.packer)}
-    clock = board_clock(board, (clock_mhz or board.clock_mhz) * 1e6)
     job = _Job(spec, board, clock.hz, seed, flow)
     done = {}
     with BuildFolder(out, watcher) as folder:
@@ -77,7 +78,7 @@ def build(
             seed=seed,
             clock=_chip_clock(found, job.clock_mhz),
             clocks=found,
-            expected=estimate(spec, board, job.clock_mhz).expected,
+            expected=expected.expected,
             resources=uses(placed, flow),
             seconds={name: stage.seconds for name, stage in done.items()},
             tools={name: tool.version for name, tool in tools.items()},
@@ -110,15 +111,7 @@ class _Job:
         """Amaranth's RTLIL, constraints, and script for yosys."""
 
         def work(folder: Path, log: Path, enter: Callable[[str], None]) -> None:
-            # Without the lines of our code, so that a comment changes nothing.
-            plan = self.board.platform().prepare(
-                BoardTop(self.spec, self.board, self.clock_hz),
-                emit_src=False,
-                script_after_read=UNDEFINED_COLLISIONS,
-                synth_opts=" ".join(self.flow.synthesis),
-                ecppack_opts="--compress",
-            )
-            plan.extract(folder)
+            elaborate(self.spec, self.board, self.clock_hz, folder)
 
         writers = sources_hash(
             ("locallearn.quant", "locallearn.rtl", "locallearn.fpga"), ("amaranth", "amaranth-boards")
@@ -165,6 +158,20 @@ class _Job:
 
     def packing(self, packer: Tool, arguments: tuple[str, ...]) -> Stage:
         return tool_stage("bitstream", packer, arguments, (self.flow.routed,), (self.flow.bitstream,))
+
+
+def elaborate(spec: NetworkSpec, board: Board, clock_hz: float, folder: Path) -> None:
+    """Leave Amaranth's RTLIL, constraints, scripts and command lines in the folder."""
+    _, *options = FLOWS[board.target.name].synthesis
+    # Without the lines of our code, so that a comment changes nothing.
+    plan = board.platform().prepare(
+        BoardTop(spec, board, clock_hz),
+        emit_src=False,
+        script_after_read=UNDEFINED_COLLISIONS,
+        synth_opts=" ".join(options),
+        ecppack_opts="--compress",
+    )
+    plan.extract(folder)
 
 
 def tool_arguments(folder: Path) -> list[tuple[str, ...]]:

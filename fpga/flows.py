@@ -14,16 +14,16 @@ such a word."""
 class Flow:
     """From RTLIL to a bitstream for the parts of one family. Files are named as Amaranth's platforms name them.
 
-    synthesis    options of the family's synth command in yosys
+    synthesis    the family's synth command in yosys, and its options
     netlist      what yosys leaves
     constraints  pins and clocks, as Amaranth writes them
     router       the nextpnr of the family
     options      that nextpnr is run with
-    while_ending options beside them, dropped where nextpnr comes to no end with them
     routed       what nextpnr leaves
     packer       the tool that makes the bitstream of it
     bitstream    what is loaded into the part
     cells        the cells that nextpnr counts, by resource, each with how many of it one takes
+    while_ending options of nextpnr beside the others, dropped where it comes to no end with them
     """
 
     synthesis: tuple[str, ...]
@@ -31,16 +31,16 @@ class Flow:
     constraints: str
     router: str
     options: tuple[str, ...]
-    while_ending: tuple[str, ...]
     routed: str
     packer: str
     bitstream: str
     cells: dict[str, dict[str, float]]
+    while_ending: tuple[str, ...] = ()
 
 
 FLOWS = {
     "ecp5": Flow(
-        synthesis=(),
+        synthesis=("synth_ecp5",),
         netlist="top.json",
         constraints="top.lpf",
         router="nextpnr-ecp5",
@@ -61,12 +61,11 @@ FLOWS = {
     "ice40up": Flow(
         # The delays of an UltraPlus instead of an HX. Eight flip-flops share an enable: those of rare ones leave gaps
         # wherever they are. At 93 % of the cells nextpnr finds no place for `mnist-small` without this.
-        synthesis=("-device", "u", "-dffe_min_ce_use", "4"),
+        synthesis=("synth_ice40", "-device", "u", "-dffe_min_ce_use", "4"),
         netlist="top.json",
         constraints="top.pcf",
         router="nextpnr-ice40",
         options=(),
-        while_ending=(),
         routed="top.asc",
         packer="icepack",
         bitstream="top.bin",
@@ -79,12 +78,11 @@ FLOWS = {
         },
     ),
     "gowin": Flow(
-        synthesis=(),
+        synthesis=("synth_gowin",),
         netlist="top.syn.json",
         constraints="top.cst",
         router="nextpnr-himbaechel",
         options=(),
-        while_ending=(),
         routed="top.pnr.json",
         packer="gowin_pack",
         bitstream="top.fs",
@@ -97,13 +95,12 @@ FLOWS = {
         },
     ),
     "nexus": Flow(
-        synthesis=(),
+        synthesis=("synth_nexus",),
         netlist="top.json",
         constraints="top.pdc",
         router="nextpnr-nexus",
         # The default router finds no way from the oscillator's pin to the clock network.
         options=("--router", "router1"),
-        while_ending=(),
         routed="top.fasm",
         packer="prjoxide",
         bitstream="top.bit",

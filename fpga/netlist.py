@@ -20,8 +20,6 @@ from locallearn.sim.export import to_rtlil
 
 __all__ = ["Netlist", "chip_netlist", "synthesise"]
 
-_COMMANDS = {"ecp5": "synth_ecp5", "gowin": "synth_gowin", "ice40up": "synth_ice40", "nexus": "synth_nexus"}
-
 
 @dataclass(frozen=True)
 class Netlist:
@@ -51,7 +49,7 @@ def synthesise(component: "wiring.Component[Any]", target: Target) -> Netlist:
         [
             "read_rtlil top.il",
             UNDEFINED_COLLISIONS,
-            " ".join([_COMMANDS[target.name], *FLOWS[target.name].synthesis, "-top top"]),
+            " ".join([*FLOWS[target.name].synthesis, "-top top"]),
             "tee -q -o cells.json stat -json",
             "write_verilog -noattr top.v",
         ]

@@ -82,6 +82,11 @@ class AccessUnit(wiring.Component):
         row_done = Signal()
         m.d.sync += [final.eq(left == 1), row_done.eq(lane == last_lane)]
 
+        def next_element() -> None:
+            m.next = "Request"
+            with m.If(self.write):
+                m.next = "Collect"
+
         with m.FSM(name="access_phase"):
             with m.State("Idle"), m.If(self.i.valid & self.start):
                 m.d.sync += [row.eq(request.row), left.eq(request.rows), lane.eq(0), byte.eq(0)]
@@ -93,12 +98,9 @@ class AccessUnit(wiring.Component):
                 m.d.comb += [self.o.valid.eq(~self.write), self.o.payload.eq(Opcode.DATA)]
                 with m.If(self.write | self.o.ready):
                     m.d.comb += self.error.eq(~known)
+                    next_element()
                     with m.If(request.rows == 0):
                         m.next = "Finish"
-                    with m.Elif(self.write):
-                        m.next = "Collect"
-                    with m.Else():
-                        m.next = "Request"
             with m.State("Collect"):
                 m.d.comb += self.data.ready.eq(1)
                 # Whatever is there in the end: what is taken counts.
@@ -125,18 +127,12 @@ class AccessUnit(wiring.Component):
                         m.next = "Next"
             with m.State("Next"):
                 m.d.sync += [byte.eq(0), lane.eq(lane + 1)]
-                with m.If(self.write):
-                    m.next = "Collect"
-                with m.Else():
-                    m.next = "Request"
+                next_element()
                 with m.If(row_done):
                     m.next = "Next row"
             with m.State("Next row"):
                 m.d.sync += [lane.eq(0), row.eq(row + 1), left.eq(left - 1)]
-                with m.If(self.write):
-                    m.next = "Collect"
-                with m.Else():
-                    m.next = "Request"
+                next_element()
                 with m.If(final):
                     m.next = "Finish"
             with m.State("Finish"):
