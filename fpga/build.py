@@ -66,7 +66,7 @@ def build(
         run(job.synthesis(tools["yosys"], synthesis))
         routed = run(job.placing(tools[flow.router], placing))
         placed = (out / _PLACED).read_text()
-        found = clocks(placed)
+        found = clocks(placed, flow)
         missed = {net: clock for net, clock in found.items() if clock.achieved < clock.wanted}
         if not missed:
             run(job.packing(tools[flow.packer], packing))

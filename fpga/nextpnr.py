@@ -72,10 +72,10 @@ def uses(report: str, flow: Flow) -> dict[str, Use]:
     return _by_resource({name: Use(cell["used"], cell["available"]) for name, cell in cells.items()}, flow)
 
 
-def clocks(report: str) -> dict[str, Clock]:
+def clocks(report: str, flow: Flow) -> dict[str, Clock]:
     """By net, from nextpnr's report: of every clock that some flip-flop runs on."""
     return {
-        net: Clock(round(clock["constraint"], 3), round(clock["achieved"], 3))
+        net: Clock(round(clock["constraint"] / flow.haste, 3), round(clock["achieved"], 3))
         for net, clock in json.loads(report)["fmax"].items()
     }
 

@@ -276,20 +276,23 @@ class ClockGenerator(Elaboratable):
     """Drives the domain `sync` at `clock`, from the platform's default clock. In reset, or without a clock,
     until the PLL has locked.
 
-    No constraint is added: nextpnr knows that of the pin and what its families' PLLs make of it, Gowin's excepted,
-    which need it on the command line.
+    haste  what nextpnr is asked for, in clocks. Where that is 1, no constraint is added: nextpnr knows that of the pin
+           and what its families' PLLs make of it, Gowin's excepted, which need it on the command line
     """
 
-    def __init__(self, family: str, clock: PllClock) -> None:
+    def __init__(self, family: str, clock: PllClock, haste: float) -> None:
         self._pll = PLLS[family]
         self._clock = clock
+        self._haste = haste
 
     def elaborate(self, platform: Platform) -> Module:
         m = Module()
-        clock = Signal()
+        clock = Signal(attrs={"keep": 1})  # its name is in the constraint
         pin: Any = platform.request(str(platform.default_clk), dir="-")
         locked = self._pll.add(m, pin, self._clock, clock)
         m.d.comb += ClockSignal().eq(clock)
+        if self._haste != 1:
+            platform.add_clock_constraint(clock, self._clock.hz * self._haste)
         if locked is not None:
             m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
         return m

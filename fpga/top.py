@@ -10,6 +10,7 @@ from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.fpga.boards import Board
+from locallearn.fpga.flows import FLOWS
 from locallearn.fpga.pll import ClockGenerator, PllClock, best_clock
 from locallearn.quant.errors import BuildError
 from locallearn.quant.spec import NetworkSpec
@@ -94,7 +95,7 @@ class BoardTop(Elaboratable):
         m = Module()
         board, clock = self._board, self._clock
         m.domains.sync = ClockDomain()
-        m.submodules.clock = ClockGenerator(board.pll, clock)
+        m.submodules.clock = ClockGenerator(board.pll, clock, FLOWS[board.target.name].haste)
         m.submodules.serial = serial = SerialChip(self._spec, board.target, clock.hz, board.baud, board.receive_bytes)
 
         def pins(name: str, number: int) -> Any:

@@ -53,11 +53,12 @@ class Work:
 
 def work(job: Work, leash: Connection) -> None:
     """Run trials in this process until the other end of `leash` is closed, by its owner or its owner's death."""
+    # For when nobody listens any more.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_stop_at_end, args=(leash,), daemon=True).start()
     stop = Stop()
     # One core a worker: the machine's others have workers of their own.
     with stop.listening(), threadpool_limits(1):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         objective = _Objective(job)
         while not stop():
             if not objective.store.waiting():
@@ -75,7 +76,10 @@ def work(job: Work, leash: Connection) -> None:
 
 def _stop_at_end(leash: Connection) -> None:
     leash.poll(None)
-    os.kill(os.getpid(), signal.SIGTERM)
+    # One is not enough: between two trials it ends `work`, but not the trial that has just begun.
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
 
 
 class _Objective:

@@ -54,7 +54,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         theirs, ours = context.Pipe(duplex=False)
         process = context.Process(target=work, args=(self._job, theirs))
-        # Ctrl-C reaches every process of the terminal; this one takes it once it listens.
+        # Ctrl-C reaches every process of the terminal, but is only ours: this one is stopped by its leash.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

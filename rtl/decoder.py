@@ -4,7 +4,7 @@ from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.packets import ACCESS, MAX_RUN, Opcode, record_size
+from locallearn.quant.packets import ACCESS, Opcode, record_size
 from locallearn.quant.plan import NetworkPlan
 from locallearn.rtl.layouts import event_layout
 
@@ -44,8 +44,8 @@ class PacketDecoder(wiring.Component):
         m = Module()
         p = self._plan
         event = self.o.payload
-        # The next pixel, and how many there are from it on.
-        position, left = Signal(range(p.inputs + 1)), Signal(range(p.inputs + 1))
+        # The next pixel, and how many there are after it.
+        position, after = Signal(range(p.inputs + 1)), Signal(range(p.inputs))
         header = Signal(8 * record_size(ACCESS))
         header_byte = Signal(range(record_size(ACCESS)))
         train = Signal()
@@ -58,7 +58,7 @@ class PacketDecoder(wiring.Component):
         with m.FSM(name="packet"):
             with m.State("Opcode"):
                 m.d.comb += [self.idle.eq(~self.o.valid), self.i.ready.eq(1)]
-                m.d.sync += [position.eq(0), left.eq(p.inputs)]
+                m.d.sync += [position.eq(0), after.eq(p.inputs - 1)]
                 with m.If(self.i.valid), m.Switch(self.i.payload):
                     with m.Case(Opcode.READ, Opcode.WRITE):
                         m.d.sync += self.write.eq(self.i.payload == Opcode.WRITE)
@@ -91,19 +91,18 @@ class PacketDecoder(wiring.Component):
                             event.value.eq(self.i.payload),
                             event.last.eq(0),
                             position.eq(position + 1),
-                            left.eq(left - 1),
+                            after.eq(after - 1),
                         ]
-                        with m.If(left == 1):
+                        with m.If(after == 0):
                             m.next = "Bias"
             with m.State("Run"):
                 m.d.comb += self.i.ready.eq(1)
-                behind = Signal(range(-MAX_RUN, p.inputs + 1))
-                m.d.comb += behind.eq(left - self.i.payload - 1)
                 with m.If(self.i.valid):
-                    m.d.sync += [position.eq(position + self.i.payload + 1), left.eq(behind)]
-                    m.d.comb += self.error.eq(behind < 0)
+                    run = self.i.payload + 1
+                    m.d.sync += [position.eq(position + run), after.eq(after - run)]
+                    m.d.comb += self.error.eq(self.i.payload > after)
                     m.next = "Pixels"
-                    with m.If(behind <= 0):
+                    with m.If(self.i.payload >= after):
                         m.next = "Bias"
             with m.State("Bias"), m.If(free):
                 m.d.sync += [

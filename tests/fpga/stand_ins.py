@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from locallearn.fpga.flows import FLOWS
 from locallearn.fpga.tools import Tool
 
 # Leaves what the real one leaves, going by its options, and prints its arguments. What nextpnr says is in a file.
@@ -23,7 +24,7 @@ elif name.startswith("nextpnr"):
     for option in ("--textcfg", "--asc", "--write", "--fasm"):
         if option in value:
             Path(value[option]).write_text(value["--seed"])
-    Path(value["--report"]).write_text((Path(folder) / "report").read_text())
+    Path(value["--report"]).write_text((Path(folder) / f"report of {name}").read_text())
     sys.exit(int((Path(folder) / "status").read_text()))
 else:
     for bitstream in ("top.bit", "top.bin", "top.fs"):
@@ -40,8 +41,11 @@ class StandIns:
         self.set()
 
     def set(self, wanted: float = 25, achieved: float = 80, log: str = "", status: int = 0) -> None:
-        report = {"fmax": {"clk": {"constraint": wanted, "achieved": achieved}}, "utilization": {}}
-        for name, text in (("report", json.dumps(report)), ("log", log), ("status", str(status))):
+        for flow in FLOWS.values():
+            clock = {"constraint": wanted * flow.haste, "achieved": achieved}
+            report = {"fmax": {"clk": clock}, "utilization": {}}
+            (self._folder / f"report of {flow.router}").write_text(json.dumps(report))
+        for name, text in (("log", log), ("status", str(status))):
             (self._folder / name).write_text(text)
 
     def find(self, name: str) -> Tool:

@@ -158,7 +158,7 @@ def test_in_reset_until_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     platform = SimpleNamespace(default_clk="clk", request=lambda name, dir: pin)
     m = Module()
     m.domains.sync = ClockDomain()
-    m.submodules.clock = Fragment.get(ClockGenerator("wire", PllClock(1, 1)), platform)
+    m.submodules.clock = Fragment.get(ClockGenerator("wire", PllClock(1, 1), haste=1), platform)
     m.d.comb += reset.eq(ResetSignal())
     m.d.sync += count.eq(count + 1)
 

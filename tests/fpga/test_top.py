@@ -69,6 +69,12 @@ def test_pll(board: Board) -> None:
         assert re.search(rf"parameter \\{name} {value}\n", rtlil), name
 
 
+@each_board
+def test_nextpnr_is_asked_for_more_where_its_router_ends_short(board: Board) -> None:
+    asked = re.findall(r"FREQUENCY NET .* (\S+) HZ;", platform_files(board).get("top.lpf", ""))
+    assert asked == (["102000000.0"] if board.target.name == "ecp5" else [])
+
+
 def test_clock_too_slow_for_the_serial_port() -> None:
     message = "ulx3s-85f: a clock of 10 MHz is too slow for its serial port of 3000000 baud, which needs 12 MHz"
     with pytest.raises(BuildError, match=f"^{re.escape(message)}$"):
