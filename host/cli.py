@@ -50,14 +50,21 @@ def _whole(low: int) -> Callable[[str], int]:
     return number
 
 
-def _frequency(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < inf:
-        raise argparse.ArgumentTypeError(f"{text}: needed is a number of MHz above 0")
+def _positive(what: str) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < inf:
+            raise argparse.ArgumentTypeError(f"{text}: needed is {what} above 0")
+        return value
+
     return number
+
+
+_frequency = _positive("a number of MHz")
+_rate = _positive("a number")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -238,6 +245,37 @@ def _add_study_commands(add: _Add) -> None:
     command.add_argument("--samples", type=_whole(1), metavar="N", help="of an epoch, at random (default: all)")
     command.add_argument("--rounds", type=_whole(1), metavar="N", default=5, help="turns of each; the median counts")
     command.add_argument("--no-sim", action="store_true", help="without the simulated chip, which takes long to build")
+
+    command = add(
+        "reference",
+        commands.reference_command,
+        "train float networks by the chip's rule and its rivals; the same command again goes on where it was",
+        "locallearn reference mnist --layers 1000 1000 1000 --epochs 20 --data-dir ~/data",
+    )
+    command.add_argument(
+        "data", nargs="?", default="digits", metavar="NAME|DIR|FILE", help="as for train --data (default: digits)"
+    )
+    _add_data_dir(command, "where data sets are")
+    command.add_argument(
+        "--layers",
+        nargs="+",
+        metavar="LAYER",
+        default=["128", "128"],
+        help="128 is a dense layer, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling",
+    )
+    command.add_argument("--rules", nargs="+", metavar="RULE", help="local, backprop, dfa ... (default: all)")
+    command.add_argument("--seeds", type=_whole(1), metavar="N", default=5, help="1 to N")
+    command.add_argument("--epochs", type=_whole(1), metavar="N", default=10, help="passes over the data")
+    command.add_argument("--batch", type=_whole(1), metavar="N", default=64, help="samples an update")
+    command.add_argument("--rate", type=_rate, metavar="R", help="of Adam at the start (default: each rule's own)")
+    command.add_argument("--limit", type=_whole(1), metavar="N", help="samples an epoch, at random (default: all)")
+    command.add_argument(
+        "--validation",
+        type=_whole(1),
+        metavar="N",
+        help="hold out the last N training samples instead of the test part, which is not looked at",
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", help="of the runs (default: references/NAME-LAYERS)")
 
     command = add(
         "sweep",

@@ -46,6 +46,7 @@ __all__ = [
     "generate_command",
     "plot_command",
     "program_command",
+    "reference_command",
     "sweep_command",
     "train_command",
     "verify_command",
@@ -243,6 +244,32 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         count = f"{len(summary['failed'])} of {summary['trials']} trials"
         return summary, RunError(f"{count} failed, the same command tries them again; trial {first:04d}: {message}")
     return summary, None
+
+
+def reference_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    try:
+        from locallearn.host.references import Study, run_study, study_summary, study_table
+        from locallearn.reference.rules import RULES
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ToolError("reference needs PyTorch: pip install 'locallearn[torch]'") from None
+
+    data = datasets.load(args.data, args.data_dir)
+    if args.validation is not None:
+        data = datasets.validation(data, args.validation)
+    study = Study(data.name, data.held_out, args.limit, tuple(args.layers), args.epochs, args.batch)
+    out = args.out or Path("references") / "-".join([data.name, *study.hidden])
+    seeds = range(1, args.seeds + 1)
+    try:
+        with terminable():
+            runs = run_study(study, data, args.rules or list(RULES), args.rate, seeds, out, terminal)
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"interrupted; runs that are over are in {out}, the same command goes on") from None
+    rows = study_summary(runs)
+    terminal.show(study_table(rows))
+    terminal.say(f"{data.name}, {data.held_out}, {study.epochs} epochs; runs.jsonl in {out}")
+    return {"study": asdict(study), "rows": rows}, None
 
 
 def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
