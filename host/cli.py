@@ -195,12 +195,7 @@ def _add_board_commands(add: _Add) -> None:
     _add_spec(command)
     command.add_argument("--board", metavar="NAME", help="one that `locallearn boards` lists (default: all of them)")
     command.add_argument("--clock", type=_frequency, metavar="MHZ", help="of the chip (default: the board's)")
-    command.add_argument(
-        "--activity",
-        type=Path,
-        metavar="RUN",
-        help="a folder that train made: samples are as in its last epoch (default: as counted on MNIST or digits)",
-    )
+    _add_activity(command)
 
     command = add(
         "build",
@@ -226,6 +221,15 @@ def _add_board_commands(add: _Add) -> None:
     command.add_argument("folder", type=Path, metavar="DIR", help="a folder that build made")
 
     add("boards", commands.boards_command, "list the boards, with the presets that fit", "locallearn boards")
+
+
+def _add_activity(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--activity",
+        type=Path,
+        metavar="RUN",
+        help="a folder that train made: samples are as in its last epoch (default: as counted on MNIST or digits)",
+    )
 
 
 def _add_board(command: argparse.ArgumentParser) -> None:
@@ -276,6 +280,18 @@ def _add_study_commands(add: _Add) -> None:
         help="hold out the last N training samples instead of the test part, which is not looked at",
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="of the runs (default: references/NAME-LAYERS)")
+
+    command = add(
+        "traffic",
+        commands.traffic_command,
+        "count the words that a training sample moves: backpropagation, local errors, and the chip",
+        "locallearn traffic mnist --activity runs/mnist",
+    )
+    _add_spec(command)
+    _add_activity(command)
+    command.add_argument(
+        "--batch", type=_whole(1), metavar="N", default=1, help="samples an update, but for the chip: its is 1"
+    )
 
     command = add(
         "sweep",

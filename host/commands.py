@@ -48,6 +48,7 @@ __all__ = [
     "program_command",
     "reference_command",
     "sweep_command",
+    "traffic_command",
     "train_command",
     "verify_command",
 ]
@@ -305,6 +306,20 @@ def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     except BuildError as error:
         return found.figures(), error
     return found.figures(), None
+
+
+def traffic_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.fpga.estimate_activity import counted, expected
+    from locallearn.host.traffic import traffic_rows, traffic_table
+
+    spec = _load_spec(args)
+    plan = NetworkPlan(spec)
+    report = Run(args.activity).report if args.activity else {}
+    activity = counted(plan, report, str(args.activity)) if args.activity else expected(plan)
+    rows = traffic_rows(plan, activity, args.batch, report.get("counters"))
+    terminal.say(f"{spec.name}, words and operations; samples as {activity.source}")
+    terminal.show(traffic_table(rows))
+    return {"activity": activity.source, "rows": {name: asdict(row) for name, row in rows.items()}}, None
 
 
 def build_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
