@@ -205,7 +205,7 @@ def _sample_shape(data: Dataset, hidden: Sequence[Dense | Conv]) -> tuple[int, .
 def _samples(pixels: NDArray[np.uint8], labels: NDArray[np.int64], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Pixels from 0 to 1."""
     assert math.prod(shape) == pixels.shape[1]
-    return torch.from_numpy(pixels).float().div_(255).view(-1, *shape), torch.from_numpy(labels)
+    return torch.tensor(pixels).float().div_(255).view(-1, *shape), torch.tensor(labels)
 
 
 # -- the folder --------------------------------------------------------------------------------------------
