@@ -126,6 +126,16 @@ def _add_data_dir(command: argparse.ArgumentParser, text: str) -> None:
     command.add_argument("--data-dir", metavar="DIR", type=Path, help=f"{text} (default: {folder})")
 
 
+def _add_samples(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--limit", type=_whole(1), metavar="N", help="samples an epoch, at random (default: all)")
+    command.add_argument(
+        "--validation",
+        type=_whole(1),
+        metavar="N",
+        help="hold out the last N training samples instead of the test part, which is not looked at",
+    )
+
+
 def _add_network_commands(add: _Add) -> None:
     """What is done with one network."""
     command = add(
@@ -140,16 +150,10 @@ def _add_network_commands(add: _Add) -> None:
     command.add_argument(
         "--epochs", type=_whole(1), metavar="N", help="passes over the data (default: the spec's decay has one each)"
     )
-    command.add_argument("--limit", type=_whole(1), metavar="N", help="samples an epoch, at random (default: all)")
     command.add_argument(
         "--seed", type=_whole(0), metavar="N", help="of weights, classifiers, noise, order (default: the spec's)"
     )
-    command.add_argument(
-        "--validation",
-        type=_whole(1),
-        metavar="N",
-        help="hold out the last N training samples instead of the test part, which is not looked at",
-    )
+    _add_samples(command)
     command.add_argument("--out", type=Path, metavar="RUN", help="a new folder (default: runs/NAME-DATE-TIME)")
 
     command = add(
@@ -264,21 +268,15 @@ def _add_study_commands(add: _Add) -> None:
         "--layers",
         nargs="+",
         metavar="LAYER",
-        default=["128", "128"],
-        help="128 is a dense layer, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling",
+        help="128 is a dense layer, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling "
+        "(default: 128 128)",
     )
     command.add_argument("--rules", nargs="+", metavar="RULE", help="local, backprop, dfa ... (default: all)")
     command.add_argument("--seeds", type=_whole(1), metavar="N", default=5, help="1 to N")
     command.add_argument("--epochs", type=_whole(1), metavar="N", default=10, help="passes over the data")
     command.add_argument("--batch", type=_whole(1), metavar="N", default=64, help="samples an update")
     command.add_argument("--rate", type=_rate, metavar="R", help="of Adam at the start (default: each rule's own)")
-    command.add_argument("--limit", type=_whole(1), metavar="N", help="samples an epoch, at random (default: all)")
-    command.add_argument(
-        "--validation",
-        type=_whole(1),
-        metavar="N",
-        help="hold out the last N training samples instead of the test part, which is not looked at",
-    )
+    _add_samples(command)
     command.add_argument("--out", type=Path, metavar="DIR", help="of the runs (default: references/NAME-LAYERS)")
 
     command = add(

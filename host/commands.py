@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.fpga.estimate_activity import Activity, counted, expected
 from locallearn.host import datasets
 from locallearn.host.augment import check as check_images
 from locallearn.host.connect import connect
@@ -259,7 +260,7 @@ def reference_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     data = datasets.load(args.data, args.data_dir)
     if args.validation is not None:
         data = datasets.validation(data, args.validation)
-    study = Study(data.name, data.held_out, args.limit, tuple(args.layers), args.epochs, args.batch)
+    study = Study(data.name, data.held_out, args.limit, tuple(args.layers or ("128", "128")), args.epochs, args.batch)
     out = args.out or Path("references") / "-".join([data.name, *study.hidden])
     seeds = range(1, args.seeds + 1)
     try:
@@ -283,16 +284,18 @@ def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     return {"files": [str(path) for path in drawn.files], "notes": drawn.notes}, None
 
 
+def _activity(args: argparse.Namespace, plan: NetworkPlan) -> Activity:
+    return counted(plan, Run(args.activity).report, str(args.activity)) if args.activity else expected(plan)
+
+
 def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.fpga.boards import BOARDS, find_board
     from locallearn.fpga.estimate import estimate
-    from locallearn.fpga.estimate_activity import counted, expected
     from locallearn.fpga.estimate_fit import check_fit
     from locallearn.host.estimate_table import choice_table, resource_table, speed_table
 
     spec = _load_spec(args)
-    plan = NetworkPlan(spec)
-    activity = counted(plan, Run(args.activity).report, str(args.activity)) if args.activity else expected(plan)
+    activity = _activity(args, NetworkPlan(spec))
     terminal.say(f"{spec.name}, estimated; samples as {activity.source}")
     if args.board is None:
         estimates = [estimate(spec, board, args.clock, activity) for board in BOARDS.values()]
@@ -309,14 +312,13 @@ def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 
 def traffic_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    from locallearn.fpga.estimate_activity import counted, expected
     from locallearn.host.traffic import traffic_rows, traffic_table
 
     spec = _load_spec(args)
     plan = NetworkPlan(spec)
-    report = Run(args.activity).report if args.activity else {}
-    activity = counted(plan, report, str(args.activity)) if args.activity else expected(plan)
-    rows = traffic_rows(plan, activity, args.batch, report.get("counters"))
+    activity = _activity(args, plan)
+    counters = Run(args.activity).report["counters"] if args.activity else None
+    rows = traffic_rows(plan, activity, args.batch, counters)
     terminal.say(f"{spec.name}, words and operations; samples as {activity.source}")
     terminal.show(traffic_table(rows))
     return {"activity": activity.source, "rows": {name: asdict(row) for name, row in rows.items()}}, None
