@@ -275,7 +275,9 @@ def _add_study_commands(add: _Add) -> None:
     command.add_argument("--seeds", type=_whole(1), metavar="N", default=5, help="1 to N")
     command.add_argument("--epochs", type=_whole(1), metavar="N", default=10, help="passes over the data")
     command.add_argument("--batch", type=_whole(1), metavar="N", default=64, help="samples an update")
-    command.add_argument("--rate", type=_rate, metavar="R", help="of Adam at the start (default: each rule's own)")
+    command.add_argument(
+        "--rate", type=_rate, metavar="R", default=0.003, help="of Adam at the start; it falls to 0 as a cosine does"
+    )
     _add_samples(command)
     command.add_argument("--out", type=Path, metavar="DIR", help="of the runs (default: references/NAME-LAYERS)")
 

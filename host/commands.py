@@ -260,12 +260,14 @@ def reference_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     data = datasets.load(args.data, args.data_dir)
     if args.validation is not None:
         data = datasets.validation(data, args.validation)
-    study = Study(data.name, data.held_out, args.limit, tuple(args.layers or ("128", "128")), args.epochs, args.batch)
+    study = Study(
+        data.name, data.held_out, args.limit, tuple(args.layers or ("128", "128")), args.epochs, args.batch, args.rate
+    )
     out = args.out or Path("references") / "-".join([data.name, *study.hidden])
     seeds = range(1, args.seeds + 1)
     try:
         with terminable():
-            runs = run_study(study, data, args.rules or list(RULES), args.rate, seeds, out, terminal)
+            runs = run_study(study, data, args.rules or list(RULES), seeds, out, terminal)
     except KeyboardInterrupt:
         raise InterruptedRun(f"interrupted; runs that are over are in {out}, the same command goes on") from None
     rows = study_summary(runs)

@@ -1,7 +1,7 @@
 """Training the float references side by side: every rule with every seed, each once, whatever interrupts it.
 
 settings.json  what all runs have in common; a call with others is refused
-runs.jsonl     a line for every run that is over: rule, rate, seed, accuracy of each classifier
+runs.jsonl     a line for every run that is over: rule, seed, accuracy of each classifier
 """
 
 import json
@@ -31,8 +31,8 @@ from locallearn.reference.rules import RULES
 
 __all__ = ["Study", "run_study", "study_summary", "study_table"]
 
-_Key = tuple[str, float, int]
-"""Rule, rate, seed."""
+_Key = tuple[str, int]
+"""Rule and seed."""
 
 _TEST_BATCH = 1000
 _BATCHES_SHOWN = 20
@@ -47,8 +47,9 @@ class Study:
     held_out  what accuracies are measured on
     limit     training samples an epoch; None takes all
     hidden    layers: 128 is dense, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling
-    epochs    in which Adam's rate falls to 0 as a cosine does
+    epochs    passes over the data
     batch     samples an update
+    rate      of Adam in the first epoch; it falls to 0 as a cosine does
     """
 
     data: str
@@ -57,20 +58,13 @@ class Study:
     hidden: tuple[str, ...]
     epochs: int
     batch: int
+    rate: float
 
 
 def run_study(
-    study: Study,
-    data: Dataset,
-    rules: Sequence[str],
-    rate: float | None,
-    seeds: Iterable[int],
-    out: Path,
-    terminal: Terminal,
+    study: Study, data: Dataset, rules: Sequence[str], seeds: Iterable[int], out: Path, terminal: Terminal
 ) -> list[dict[str, Any]]:
     """Run what `out` does not have yet, and return all the runs that were asked for.
-
-    rate  of Adam; None takes each rule's own
 
     Raises SpecError for a rule or layers that there are not, DataError where convolutions meet no images, RunError
     where `out` holds runs of another study or cannot be written.
@@ -83,20 +77,19 @@ def run_study(
     train, test = (_samples(*part, shape) for part in ((data.train_x, data.train_y), (data.test_x, data.test_y)))
     file = _open(study, out)
     runs = _read(file)
-    wanted: list[_Key] = [(name, rate or RULES[name].rate, seed) for name in rules for seed in seeds]
+    wanted = [(name, seed) for name in rules for seed in seeds]
     for number, key in enumerate(wanted, 1):
         if key in runs:
             continue
-        name, own_rate, seed = key
+        name, seed = key
         begun = time.monotonic()
-        rule = RULES[name].make(shape, hidden, data.classes, seed)
+        rule = RULES[name](shape, hidden, data.classes, seed)
         samples = min(study.limit or len(train[0]), len(train[0]))
         show = terminal.task(f"{number}/{len(wanted)}: {name}, seed {seed}", study.epochs * samples)
-        _train(rule, study, own_rate, seed, train, samples, show)
+        _train(rule, study, seed, train, samples, show)
         accuracies = _accuracies(rule, *test)
         run = {
             "rule": name,
-            "rate": own_rate,
             "seed": seed,
             "test_accuracy[%]": accuracies,
             "wall_time[s]": round(time.monotonic() - begun, 1),
@@ -112,18 +105,17 @@ def run_study(
 
 
 def study_summary(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each rule and rate: mean and sample deviation over the seeds of each classifier's accuracy."""
-    groups: dict[tuple[str, float], list[list[float]]] = {}
+    """A row for each rule: mean and sample deviation over the seeds of each classifier's accuracy."""
+    groups: dict[str, list[list[float]]] = {}
     for run in runs:
-        groups.setdefault((run["rule"], run["rate"]), []).append(run["test_accuracy[%]"])
+        groups.setdefault(run["rule"], []).append(run["test_accuracy[%]"])
     rows = []
-    for (rule, rate), accuracies in groups.items():
+    for rule, accuracies in groups.items():
         values = np.array(accuracies)
         spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
         rows.append(
             {
                 "rule": rule,
-                "rate": rate,
                 "seeds": len(values),
                 "mean_accuracy[%]": values.mean(axis=0).round(3).tolist(),
                 "deviation[%]": spread.round(3).tolist(),
@@ -137,12 +129,12 @@ def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = max(len(row["mean_accuracy[%]"]) for row in rows)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("rule", no_wrap=True)
-    for title in ("rate", "seeds", *(f"layer {number} [%]" for number in range(columns))):
+    for title in ("seeds", *(f"layer {number} [%]" for number in range(columns))):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         pairs = zip(row["mean_accuracy[%]"], row["deviation[%]"], strict=True)
         cells = [f"{mean:.2f} ± {spread:.2f}" for mean, spread in pairs]
-        table.add_row(row["rule"], f"{row['rate']:g}", str(row["seeds"]), *[""] * (columns - len(cells)), *cells)
+        table.add_row(row["rule"], str(row["seeds"]), *[""] * (columns - len(cells)), *cells)
     return table
 
 
@@ -150,16 +142,10 @@ def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _train(
-    rule: Rule,
-    study: Study,
-    rate: float,
-    seed: int,
-    train: tuple[Tensor, Tensor],
-    samples: int,
-    show: Callable[[int], None],
+    rule: Rule, study: Study, seed: int, train: tuple[Tensor, Tensor], samples: int, show: Callable[[int], None]
 ) -> None:
     x, labels = train
-    optimiser = torch.optim.Adam(rule.parameters, lr=rate)
+    optimiser = torch.optim.Adam(rule.parameters, lr=study.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, study.epochs)
     done = 0
     for epoch in range(study.epochs):
@@ -235,7 +221,7 @@ def _read(file: Path) -> dict[_Key, dict[str, Any]]:
     for line in file.read_text().splitlines() if file.exists() else ():
         try:
             run = json.loads(line)
-            runs[run["rule"], run["rate"], run["seed"]] = run
+            runs[run["rule"], run["seed"]] = run
         except (ValueError, KeyError):
             raise RunError(f"{file}: damaged: {line[:40]}") from None
     return runs

@@ -197,7 +197,7 @@ def test_feedback_of_local_classifiers() -> None:
 @each_rule
 def test_what_is_fixed_stays(name: str) -> None:
     shape, hidden = NETWORKS["dense"]
-    rule = RULES[name].make(shape, hidden, CLASSES, 3)
+    rule = RULES[name](shape, hidden, CLASSES, 3)
     fixed: list[Tensor] = getattr(rule, "feedback", [])
     if isinstance(rule, LocalErrors):
         fixed = [tensor for c in rule.classifiers for tensor in (c.matrix, c.feedback)] * (name != "local-trainable")
@@ -212,7 +212,7 @@ def test_what_is_fixed_stays(name: str) -> None:
 @each_rule
 def test_passes_are_sequences_of_batches(name: str) -> None:
     shape, hidden = NETWORKS["dense"]
-    whole, parts = (RULES[name].make(shape, hidden, CLASSES, 3) for _ in range(2))
+    whole, parts = (RULES[name](shape, hidden, CLASSES, 3) for _ in range(2))
     x, labels = samples(shape, 7)
     whole.learn(x, labels, 3, torch.optim.SGD(whole.parameters, lr=0.1))
     for part in (slice(0, 3), slice(3, 6), slice(6, 7)):
@@ -223,7 +223,7 @@ def test_passes_are_sequences_of_batches(name: str) -> None:
 @each_rule
 def test_the_seed_says_it_all(name: str) -> None:
     state = torch.random.get_rng_state()
-    first, second, third = (RULES[name].make(*NETWORKS["convolutions"], CLASSES, seed) for seed in (3, 3, 4))
+    first, second, third = (RULES[name](*NETWORKS["convolutions"], CLASSES, seed) for seed in (3, 3, 4))
     x, _ = samples(NETWORKS["convolutions"][0], 2)
     assert all(map(torch.equal, first.parameters, second.parameters))
     assert all(map(torch.equal, first.scores(x), second.scores(x)))
@@ -239,7 +239,7 @@ def test_digits_are_learned(name: str) -> None:
     labels, test_labels = torch.from_numpy(data.train_y), torch.from_numpy(data.test_y)
     # Labels alone teach one wide layer, slowly.
     hidden, rate = ([Dense(500)], 1e-3) if name == "drtp" else ([Dense(64), Dense(64)], 3e-3)
-    rule = RULES[name].make((64,), hidden, 10, 1)
+    rule = RULES[name]((64,), hidden, 10, 1)
     optimiser = torch.optim.Adam(rule.parameters, lr=rate)
     random = torch.Generator().manual_seed(1)
     for _ in range(10):
