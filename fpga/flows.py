@@ -90,9 +90,9 @@ FLOWS = {
         routed="top.pnr.json",
         packer="gowin_pack",
         bitstream="top.fs",
-        # What ALUs and memories take of LUTs is counted among these.
+        # An ALU is made of a LUT, for which there is no other use then; what memories take is among LUT4.
         cells={
-            "lut": {"LUT4": 1},
+            "lut": {"LUT4": 1, "ALU": 1},
             "ff": {"DFF": 1},
             "dsp": {"MULT18X18": 1, "MULT9X9": 0.5},
             "block_ram": {"BSRAM": 1},

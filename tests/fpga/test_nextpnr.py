@@ -105,7 +105,7 @@ def test_failures_before_packing() -> None:
                 **{"LUT4": (9, 90), "ALU": (5, 60), "DFF": (8, 60)},
                 **{"MULT18X18": (2, 20), "MULT9X9": (3, 40), "BSRAM": (1, 26)},
             },
-            {"lut": Use(9, 90), "ff": Use(8, 60), "dsp": Use(4, 20), "block_ram": Use(1, 26)},
+            {"lut": Use(14, 90), "ff": Use(8, 60), "dsp": Use(4, 20), "block_ram": Use(1, 26)},
         ),
     ],
 )
