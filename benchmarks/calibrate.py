@@ -89,11 +89,11 @@ def synthesise(spec: NetworkSpec, board: Board) -> dict[str, Any]:
         place = placing.index(flow.routed)
         packing = [*placing[: place - 1], *placing[place + 1 :], "--pack-only", "--report", "packed.json"]
         run([*tools[flow.router].command, *packing], cwd=folder, check=True, stdout=DEVNULL, stderr=DEVNULL)
-        used = {name: use.used for name, use in uses((folder / "packed.json").read_text(), flow).items()}
+        packed = (folder / "packed.json").read_text()
+        used = {name: use.used for name, use in uses(packed, flow).items()}
         cells = json.loads((folder / flow.netlist).read_text())["modules"]["top"]["cells"]
         if board.target == GOWIN:
-            alus = json.loads((folder / "packed.json").read_text())["utilization"]["ALU"]["used"]
-            used["lut"] = alus + gowin_luts(cells)
+            used["lut"] = json.loads(packed)["utilization"]["ALU"]["used"] + gowin_luts(cells)
     return {
         "network": spec.name,
         "board": board.name,

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.host.connect import connect
-from locallearn.host.datasets import Dataset
+from locallearn.host.datasets import Dataset, epoch_order
 from locallearn.host.device import Device
 from locallearn.host.report import versions
 from locallearn.quant import machine
@@ -85,10 +85,7 @@ def bench(
     over the row's. `cpu[cores]` is the processor time a second, where the work is all this process's.
     """
     missing = {name: f"pip install 'locallearn[{extra}]'" for name, extra in _EXTRAS.items() if not find_spec(name)}
-    warm_up, measured = (
-        np.random.default_rng([spec.training.seed, epoch]).permutation(len(data.train_x))[:samples]
-        for epoch in range(2)
-    )
+    warm_up, measured = (epoch_order(spec.training.seed, epoch, len(data.train_x), samples) for epoch in range(2))
     x, y = data.train_x[measured], data.train_y[measured]
     with ExitStack() as stack:
         names = [*([] if "numba" in missing else ["model"]), "numpy", *(["sim"] if sim else [])]

@@ -35,6 +35,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     """Examples stay as they were typed; defaults are shown where there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
+        if isinstance(action.default, tuple):
+            return f"{action.help} (default: {' '.join(action.default)})"
         if action.option_strings and action.default not in (None, False, argparse.SUPPRESS):
             return f"{action.help} (default: %(default)s)"
         return action.help
@@ -268,8 +270,8 @@ def _add_study_commands(add: _Add) -> None:
         "--layers",
         nargs="+",
         metavar="LAYER",
-        help="128 is a dense layer, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling "
-        "(default: 128 128)",
+        default=("128", "128"),
+        help="128 is a dense layer, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling",
     )
     command.add_argument("--rules", nargs="+", metavar="RULE", help="local, backprop, dfa ... (default: all)")
     command.add_argument("--seeds", type=_whole(1), metavar="N", default=5, help="1 to N")

@@ -16,6 +16,7 @@ from locallearn.host.augment import check as check_images
 from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import ChipDevice, Device
+from locallearn.host.extras import needing
 from locallearn.host.run import Run
 from locallearn.host.stop import terminable
 from locallearn.host.terminal import Terminal, accuracies
@@ -30,7 +31,6 @@ from locallearn.quant.errors import (
     LocalLearnError,
     Mismatch,
     RunError,
-    ToolError,
 )
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec, load_spec, preset_names
@@ -222,15 +222,11 @@ def generate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 
 def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    try:
+    with needing("sweep", "optuna", "Optuna", "sweep"):
         from locallearn.host.sweep import run_sweep
         from locallearn.host.sweep_spec import load_sweep
         from locallearn.host.sweep_store import local_storage
         from locallearn.host.sweep_worker import Work
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise ToolError("sweep needs Optuna: pip install 'locallearn[sweep]'") from None
 
     sweep = load_sweep(args.file)
     out = args.out or Path("sweeps") / sweep.name
@@ -249,20 +245,14 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 
 def reference_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    try:
+    with needing("reference", "torch", "PyTorch", "torch"):
         from locallearn.host.references import Study, run_study, study_summary, study_table
         from locallearn.reference.rules import RULES
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ToolError("reference needs PyTorch: pip install 'locallearn[torch]'") from None
 
     data = datasets.load(args.data, args.data_dir)
     if args.validation is not None:
         data = datasets.validation(data, args.validation)
-    study = Study(
-        data.name, data.held_out, args.limit, tuple(args.layers or ("128", "128")), args.epochs, args.batch, args.rate
-    )
+    study = Study(data.name, data.held_out, args.limit, tuple(args.layers), args.epochs, args.batch, args.rate)
     out = args.out or Path("references") / "-".join([data.name, *study.hidden])
     seeds = range(1, args.seeds + 1)
     try:
@@ -286,8 +276,12 @@ def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     return {"files": [str(path) for path in drawn.files], "notes": drawn.notes}, None
 
 
-def _activity(args: argparse.Namespace, plan: NetworkPlan) -> Activity:
-    return counted(plan, Run(args.activity).report, str(args.activity)) if args.activity else expected(plan)
+def _activity(args: argparse.Namespace, plan: NetworkPlan) -> tuple[Activity, dict[str, Any] | None]:
+    """What samples are like, and the counters of the run that says so, if one does."""
+    if args.activity is None:
+        return expected(plan), None
+    report = Run(args.activity).report
+    return counted(plan, report, str(args.activity)), report["counters"]
 
 
 def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
@@ -297,7 +291,7 @@ def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.host.estimate_table import choice_table, resource_table, speed_table
 
     spec = _load_spec(args)
-    activity = _activity(args, NetworkPlan(spec))
+    activity, _ = _activity(args, NetworkPlan(spec))
     terminal.say(f"{spec.name}, estimated; samples as {activity.source}")
     if args.board is None:
         estimates = [estimate(spec, board, args.clock, activity) for board in BOARDS.values()]
@@ -318,8 +312,7 @@ def traffic_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
     spec = _load_spec(args)
     plan = NetworkPlan(spec)
-    activity = _activity(args, plan)
-    counters = Run(args.activity).report["counters"] if args.activity else None
+    activity, counters = _activity(args, plan)
     rows = traffic_rows(plan, activity, args.batch, counters)
     terminal.say(f"{spec.name}, words and operations; samples as {activity.source}")
     terminal.show(traffic_table(rows))

@@ -17,7 +17,7 @@ from locallearn.host.formats_mat import svhn_file, svhn_folder
 from locallearn.host.formats_npz import npz_file
 from locallearn.quant.errors import DataError
 
-__all__ = ["NAMES", "Dataset", "check", "default_data_dir", "load", "unknown_name", "validation"]
+__all__ = ["NAMES", "Dataset", "check", "default_data_dir", "epoch_order", "load", "unknown_name", "validation"]
 
 PUBLISHED = "publisher's test set"
 RANDOM_FIFTH = "random fifth, seed 0"
@@ -119,6 +119,11 @@ def validation(dataset: Dataset, count: int) -> Dataset:
         test_y=dataset.train_y[-count:],
         held_out=f"last {count} training samples",
     )
+
+
+def epoch_order(seed: int, epoch: int, size: int, limit: int | None) -> NDArray[np.int64]:
+    """Which of `size` training samples an epoch, counted from 0, learns from, in order; all if `limit` is None."""
+    return np.random.default_rng([seed, epoch]).permutation(size)[:limit]
 
 
 def check(dataset: Dataset, spec_size: int, spec_classes: int) -> None:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from locallearn.host.extras import needing
 from locallearn.host.plot_data import METRICS
 from locallearn.host.plot_sweep_data import TRIALS
-from locallearn.quant.errors import RunError, ToolError
+from locallearn.quant.errors import RunError
 
 __all__ = ["FORMATS", "Drawn", "plot"]
 
@@ -26,16 +27,12 @@ def plot(folder: Path, out: Path, kind: str) -> Drawn:
     Raises RunError where the folder is neither a run nor a sweep, is damaged, or `out` cannot be written;
     ToolError where matplotlib is missing.
     """
-    try:
+    with needing("plot", "matplotlib", "matplotlib", "plots"):
         from matplotlib import rc_context
 
         from locallearn.host.plot_axes import STYLE
         from locallearn.host.plot_run import run_pictures
         from locallearn.host.plot_sweep import sweep_pictures
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "matplotlib":
-            raise
-        raise ToolError("plot needs matplotlib: pip install 'locallearn[plots]'") from None
     with rc_context(STYLE):
         if (folder / TRIALS).is_file():
             pictures, notes = sweep_pictures(folder)

@@ -21,7 +21,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
-from locallearn.host.datasets import Dataset
+from locallearn.host.datasets import Dataset, epoch_order
 from locallearn.host.terminal import Terminal
 from locallearn.quant import machine
 from locallearn.quant.errors import DataError, RunError, SpecError
@@ -149,7 +149,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, study.epochs)
     done = 0
     for epoch in range(study.epochs):
-        order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(len(x))[:samples])
+        order = torch.from_numpy(epoch_order(seed, epoch, len(x), samples))
         for part in order.split(_BATCHES_SHOWN * study.batch):
             rule.learn(x[part], labels[part], study.batch, optimiser)
             done += len(part)

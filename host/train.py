@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from locallearn.host.augment import augment
 from locallearn.host.compare import first_difference
 from locallearn.host.confusion import confusion
-from locallearn.host.datasets import Dataset
+from locallearn.host.datasets import Dataset, epoch_order
 from locallearn.host.device import ChipDevice, Device
 from locallearn.host.follower import Follower
 from locallearn.host.report import counter_figures, speed_figures, versions
@@ -106,7 +106,7 @@ def _samples(
     data: Dataset, training: TrainingSpec, epoch: int, limit: int | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The pixels (n, size) and labels (n,) of an epoch, in their order."""
-    order = np.random.default_rng([training.seed, epoch]).permutation(len(data.train_x))[:limit]
+    order = epoch_order(training.seed, epoch, len(data.train_x), limit)
     chance = np.random.default_rng([training.seed, epoch, 1])
     return augment(data.train_x[order], data.shape, training.augment, chance), data.train_y[order]
 

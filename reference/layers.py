@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional, grad
 
-__all__ = ["Conv", "ConvLayer", "Dense", "DenseLayer", "Layer", "Pass", "make_layers"]
+__all__ = ["Conv", "ConvLayer", "Dense", "DenseLayer", "Layer", "Pass", "make_layers", "random_matrix"]
 
 _POOL = 2
 
@@ -45,10 +45,15 @@ class Pass:
     winners: Tensor | None = None
 
 
+def random_matrix(shape: Sequence[int], random: torch.Generator) -> Tensor:
+    """Uniform in +-sqrt(6 / (fan-in + fan-out)) (Glorot, Bengio 2010); shape (fan-out, fan-in), or a convolution's."""
+    return torch.nn.init.xavier_uniform_(torch.empty(tuple(shape)), generator=random)
+
+
 class Layer(ABC):
     """weight and bias learn; `outputs` is the shape of one sample's y.
 
-    The weight starts uniform in +-sqrt(6 / (fan-in + fan-out)) (Glorot, Bengio 2010), the bias at 0.
+    The weight starts as a `random_matrix`, the bias at 0.
     """
 
     weight: Tensor
@@ -73,7 +78,7 @@ class Layer(ABC):
 
     def random_weight(self, random: torch.Generator) -> Tensor:
         """Another weight, drawn as the first one was."""
-        return torch.nn.init.xavier_uniform_(torch.empty_like(self.weight), generator=random)
+        return random_matrix(self.weight.shape, random)
 
 
 class DenseLayer(Layer):

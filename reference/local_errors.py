@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from locallearn.reference.layers import Conv, Dense
+from locallearn.reference.layers import Conv, Dense, random_matrix
 from locallearn.reference.losses import LOSSES, Loss
 from locallearn.reference.rule import Rule
 
@@ -61,7 +60,7 @@ class LocalErrors(Rule):
         self.classifiers: list[Classifier] = []
         for layer in self.layers:
             entries = math.prod(layer.outputs)
-            drawn, other = (_uniform(classes, entries, self.random) for _ in range(2))
+            drawn, other = (random_matrix((classes, entries), self.random) for _ in range(2))
             if matrix == "signs":
                 drawn = gain / entries**0.5 * drawn.sign()
             back = {"sign-concordant": drawn.sign() * other.abs(), "random": other}.get(feedback, drawn)
@@ -91,7 +90,3 @@ class LocalErrors(Rule):
             x = layer.forward(x).y
             answers.append(x.flatten(1) @ classifier.matrix.T)
         return answers
-
-
-def _uniform(classes: int, entries: int, random: torch.Generator) -> Tensor:
-    return torch.nn.init.xavier_uniform_(torch.empty(classes, entries), generator=random)

@@ -4,10 +4,9 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from locallearn.reference.layers import Conv, Dense, Pass
+from locallearn.reference.layers import Conv, Dense, Pass, random_matrix
 from locallearn.reference.losses import cross_entropy_error
 from locallearn.reference.rule import Rule
 
@@ -93,7 +92,7 @@ class DirectFeedbackAlignment(_OutputRule):
     def __init__(self, shape: Sequence[int], hidden: Sequence[Dense | Conv], classes: int, seed: int) -> None:
         super().__init__(shape, hidden, classes, seed)
         shapes = [(classes, math.prod(layer.outputs)) for layer in self.layers[:-1]]
-        self.feedback = [torch.nn.init.xavier_uniform_(torch.empty(s), generator=self.random) for s in shapes]
+        self.feedback = [random_matrix(shape, self.random) for shape in shapes]
 
     def hidden_errors(self, passes: list[Pass], error: Tensor, targets: Tensor) -> list[Tensor]:
         return self._project(passes, error)

@@ -117,7 +117,7 @@ def test_the_commands_of_every_board(tmp_path: Path, tools: StandIns, board: Boa
         "icebreaker": "--up5k --package sg48 --json top.json --pcf top.pcf --asc top.asc",
         "tang-nano-20k": "--device GW2AR-LV18QN88C8/I7 --vopt family=GW2A-18C --json top.syn.json --vopt cst=top.cst",
         "tang-nano-9k": "--device GW1NR-LV9QN88PC6/I5 --vopt family=GW1N-9C",
-        "crosslink-nx-evn": "--device LIFCL-40-9BG400C --pdc top.pdc --json top.json --fasm top.fasm",
+        "crosslink-nx-evn": "--device LIFCL-40-9BG400C --pdc top.pdc --json top.json --fasm top.fasm --router router1",
     }
     assert told[board.name] in said
     assert f"--seed 3 --freq {board.clock_mhz:.1f} --report nextpnr.json --timing-allow-fail" in said
