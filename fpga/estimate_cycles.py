@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from locallearn.fpga.estimate_activity import Activity, LayerActivity
 from locallearn.quant.packets import record_size, result_fields
 from locallearn.quant.plan import LayerPlan, NetworkPlan
-from locallearn.rtl.timing import OPERANDS, READOUT, SUM, WRITTEN, error_cycles, group_cycles
+from locallearn.rtl.timing import OPERANDS, READOUT, SUM, WRITTEN, error_cycles, group_cycles, score_cycles
 
 __all__ = ["ChipCycles", "LayerCycles", "estimate_cycles", "estimate_layer_cycles"]
 
@@ -57,7 +57,7 @@ def _read_out(lanes: int) -> int:
 def _judging(plan: LayerPlan, learn: bool) -> int:
     """From a sample's last row to the decision whether it is learned from, with some cycles between the blocks."""
     lanes = plan.neurons - (plan.groups - 1) * plan.lanes
-    return SUM + READOUT + lanes + error_cycles(plan.classes, learn) + 2
+    return SUM + READOUT + lanes + score_cycles(plan) + error_cycles(plan, learn) + 2
 
 
 def _overlapped(plan: LayerPlan, events: float, judging: int) -> float:

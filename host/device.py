@@ -34,7 +34,7 @@ class Results:
     """What the device said of each sample, in order.
 
     predicted  (n, layers): the class by each layer's classifier
-    error      (n, layers): 1 - p(label) in units of 2^-error_bits; 0 without labels
+    error      (n, layers): the size of the error in units of 2^-error_bits, of a softmax 1 - p(label); 0 without labels
     """
 
     predicted: NDArray[np.int64]
@@ -282,8 +282,14 @@ class ChipDevice(Device):
 
     def reset(self) -> None:
         for plan in self.plan.layers:
-            for kind, seed in ((Kind.CLASSIFIER_SEED, plan.classifier_seed), (Kind.NOISE_STATE, plan.noise_seed)):
-                self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
+            seeds = {
+                Kind.CLASSIFIER_SEED: plan.classifier_seed,
+                Kind.FEEDBACK_SEED: plan.feedback_seed,
+                Kind.NOISE_STATE: plan.noise_seed,
+            }
+            for kind, seed in seeds.items():
+                if (plan.index, kind) in self._regions:
+                    self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
         self.write_weights([plan.initial_weights() for plan in self.plan.layers])
         self.set_decay(0)
         self.clear_counters()

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from locallearn.host.datasets import NAMES
+from locallearn.quant.checks import check_keys
 from locallearn.quant.errors import SpecError
-from locallearn.quant.spec import NetworkSpec, check_keys, load_spec, preset_names
+from locallearn.quant.spec import NetworkSpec, load_spec, preset_names
 
 __all__ = ["SEED", "Sweep", "Values", "load_sweep", "values_text"]
 

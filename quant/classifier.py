@@ -1,9 +1,10 @@
-"""The local classifier: fixed random signs, its softmax error, and the error's way back to the neurons.
+"""The local classifier: random matrices, scores, the loss's error, and the error's way back to the neurons.
 
-With M of +-1 the scores are S = M y and the error's projection is d = M^T e. Only score differences matter to a
-softmax and the error sums to zero, so adding 1 to all of M changes neither: both sums can be taken with
-M' = (M + 1) / 2, which is 0 or 1. S = 2 S' - sum(y) and d = 2 M'^T e exactly, an AND gate replaces every sign
-change, and S' and h = d / 2 are a bit narrower. That is what the chip computes.
+The scores are S = M y and the error comes back as d = K e, where an entry of M or K is the sum of its weights w, each
+with the sign of a random bit b: sum((2 b - 1) w). Where only differences of scores matter, as to a softmax, and the
+error sums to zero, adding the same number to all entries changes nothing. So M' = sum(b w) can stand for
+M = 2 M' - sum(w): S = 2 S' + a number that all classes share, and d = 2 K' e exactly. An AND gate takes the place of
+every change of sign, and S' and h = d / 2 are a bit narrower. That is what the chip computes wherever it can.
 
 Source of the rule: Mostafa, Ramesh, Cauwenberghs, "Deep supervised learning using local errors" (2017).
 """
@@ -14,22 +15,46 @@ from numpy.typing import NDArray
 from locallearn.quant.lfsr import bit_stream
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
 
-__all__ = ["TABLE", "back_project", "classify", "error", "scores", "signs"]
+__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "matrices", "scores"]
 
 Ints = NDArray[np.int64]
 
 TABLE = np.array([*ERROR_TABLE, 0], np.int64)
 
 
-def signs(plan: LayerPlan, seed: int) -> NDArray[np.int64]:
-    """M' of 0 and 1, shape (neurons, classes): the LFSR's bits in order, neuron by neuron."""
-    bits = bit_stream(seed, plan.neurons * plan.classes)
-    return bits.reshape(plan.neurons, plan.classes).astype(np.int64)
+def matrices(plan: LayerPlan, classifier_seed: int, feedback_seed: int) -> tuple[Ints, Ints]:
+    """M and K as the chip takes them (M' or K' where it can), both of shape (neurons, classes).
+
+    Each register's bits in order: neuron by neuron, class by class, an entry's smallest weight first. With M's signs,
+    K takes only its other bits from its own register.
+    """
+    spec = plan.classifier
+    drawn = _draw(plan, classifier_seed, plan.matrix_bits)
+    back = drawn
+    if spec.feedback != "symmetric":
+        back = _draw(plan, feedback_seed, plan.feedback_bits)
+    if spec.feedback == "sign-concordant":
+        back = np.concatenate([back, drawn[..., -1:]], axis=-1)
+    return (
+        _entries(drawn, spec.matrix_weights, plan.signed_scores),
+        _entries(back, spec.feedback_weights, plan.signed_feedback),
+    )
 
 
-def scores(signs: Ints, activations: Ints) -> Ints:
-    """S' = M' y, shape (classes,), unsigned, exact."""
-    return activations @ signs
+def _draw(plan: LayerPlan, seed: int, bits: int) -> Ints:
+    """Bits of all entries (neurons, classes, bits of an entry), `bits` of them a neuron."""
+    stream = bit_stream(seed, plan.neurons * bits)
+    return stream.reshape(plan.neurons, plan.classes, -1).astype(np.int64)
+
+
+def _entries(bits: Ints, weights: tuple[int, ...], signed: bool) -> Ints:
+    halves: Ints = bits @ np.array(weights)
+    return 2 * halves - sum(weights) if signed else halves
+
+
+def scores(matrix: Ints, activations: Ints) -> Ints:
+    """S' = M' y, or S = M y; shape (classes,), exact."""
+    return activations @ matrix
 
 
 def classify(scores: Ints) -> int:
@@ -38,7 +63,19 @@ def classify(scores: Ints) -> int:
 
 
 def error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
-    """e = softmax(scores) - onehot(label), shape (classes,), with error_bits fraction bits, its sum exactly 0.
+    """What the classifier is wrong by, or minus the label where its projection takes the error's place.
+
+    Shape (classes,), with error_bits fraction bits.
+    """
+    if plan.classifier.error == "label":
+        result = np.zeros_like(scores)
+        result[label] = -1 << plan.error_bits
+        return result
+    return _hinge_error(plan, scores, label) if plan.signed_scores else _softmax_error(plan, scores, label)
+
+
+def _softmax_error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
+    """e = softmax(scores) - onehot(label), its sum exactly 0.
 
     The exponential is a table of quarter octaves, the division a shift by the sum rounded up to a power of two.
     The label's own entry is minus the sum of the others: a sum other than 0 would push all activations of a
@@ -53,7 +90,26 @@ def error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
     return result
 
 
-def back_project(signs: Ints, error: Ints, activations: Ints) -> Ints:
-    """h = d / 2 = M'^T e where the neuron is active, else 0; shape (neurons,), error_bits fraction bits."""
-    projected: Ints = (signs @ error) * (activations > 0)
+def _hinge_error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
+    """e = -u max(0, 1 - u s), u = 1 for the label and -1 for the others, each clipped to just within 2.
+
+    Half the gradient of the squared hinge, summed over the classes.
+    """
+    sign = np.full_like(scores, -1)
+    sign[label] = 1
+    missing = (1 << plan.margin_shift) - sign * scores
+    size = (missing << plan.error_bits) >> plan.margin_shift
+    result: Ints = -sign * np.clip(size, 0, plan.spec.error_max(plan.index))
+    return result
+
+
+def error_size(plan: LayerPlan, error: Ints) -> int:
+    """How much there is to learn from, in the error's units: 1 - p(label) of a softmax, else the sum of all sizes."""
+    size = int(np.abs(error).sum())
+    return size if plan.signed_feedback else size // 2
+
+
+def back_project(feedback: Ints, error: Ints, activations: Ints) -> Ints:
+    """h = d / 2 = K' e, or d = K e, where the neuron is active, else 0; shape (neurons,), exact."""
+    projected: Ints = (feedback @ error) * (activations > 0)
     return projected

@@ -2,7 +2,8 @@
 
 `dense.py`, `classifier.py` and `network.py` define the arithmetic; this file repeats it as loops over plain arrays,
 and tests hold the two equal. No layer waits for one above, so a batch passes layer by layer and one layer's weights
-stay in the processor's cache. Compiled code is kept on disk between runs.
+stay in the processor's cache; only where layers learn from the last one's error, samples pass one by one. Compiled
+code is kept on disk between runs.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ _VECTOR = 32
 _EVENTS, _WORDS_READ, _WORDS_WRITTEN, _LEARNED, _SKIPPED, _SATURATED = range(6)
 
 
+_SOFTMAX, _HINGE, _LABEL = range(3)
+
+
 class _Numbers(NamedTuple):
     """A layer's plan as compiled code takes it."""
 
@@ -41,7 +45,9 @@ class _Numbers(NamedTuple):
     requantise_shift: int
     activation_max: int
     score_shift: int
+    error_rule: int
     error_bits: int
+    margin_shift: int
     update_shift: int
     noise_bits: int
     weight_min: int
@@ -52,7 +58,8 @@ class _State(NamedTuple):
     """What a layer keeps. Its lanes side by side, group after group, make `padded` columns."""
 
     memory: NDArray[np.int16]  # (fan_in, padded) weights
-    masks: NDArray[np.int32]  # (classes, padded) the classifier's M' as all ones and all zeros
+    matrix: NDArray[np.int32]  # (classes, padded) M or M', see `classifier.matrices`
+    feedback: NDArray[np.int32]  # (classes, padded) K or K'
     words: NDArray[np.uint64]  # (groups * fan_in + 64,) noise, the next 64 words in front
     counters: NDArray[np.int64]  # (6,) as LayerCounters
 
@@ -124,15 +131,15 @@ def _forward(memory, count, numbers, scratch):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _classify(masks, scratch):  # type: ignore[no-untyped-def]
+def _classify(matrix, scratch):  # type: ignore[no-untyped-def]
     """`classifier.scores` and `classifier.classify`."""
     activations, scores = scratch.activations, scratch.scores
     best = 0
     for c in range(len(scores)):
-        row = masks[c]
+        row = matrix[c]
         total = np.int32(0)
         for p in range(len(activations)):
-            total += activations[p] & row[p]
+            total += activations[p] * row[p]
         scores[c] = total
         if total > scores[best]:
             best = c
@@ -141,8 +148,22 @@ def _classify(masks, scratch):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _find_error(label, best, table, numbers, scratch):  # type: ignore[no-untyped-def]
-    """`classifier.error`; returns that of the label with its sign changed."""
+    """`classifier.error`; returns its size."""
     scores, error = scratch.scores, scratch.error
+    one = 1 << numbers.error_bits
+    if numbers.error_rule == _LABEL:
+        error[:] = 0
+        error[label] = -one
+        return one
+    if numbers.error_rule == _HINGE:
+        size = 0
+        for c in range(len(scores)):
+            sign = 1 if c == label else -1
+            missing = (1 << numbers.margin_shift) - sign * np.int64(scores[c])
+            part = min(max((missing << numbers.error_bits) >> numbers.margin_shift, 0), 2 * one - 1)
+            error[c] = -sign * part
+            size += part
+        return size
     total = 0
     for c in range(len(scores)):
         distance = (scores[best] - scores[c]) >> numbers.score_shift
@@ -161,15 +182,15 @@ def _find_error(label, best, table, numbers, scratch):  # type: ignore[no-untype
 
 
 @_compiled
-def _back_project(masks, scale, scratch):  # type: ignore[no-untyped-def]
+def _back_project(feedback, error, scale, scratch):  # type: ignore[no-untyped-def]
     """`classifier.back_project`, times 2^scale."""
-    activations, gradient, error = scratch.activations, scratch.gradient, scratch.error
+    activations, gradient = scratch.activations, scratch.gradient
     gradient[:] = 0
     for c in range(len(error)):
-        e, row = error[c], masks[c]
+        e, row = error[c], feedback[c]
         if e:
             for p in range(len(gradient)):
-                gradient[p] += e & row[p]
+                gradient[p] += e * row[p]
     for p in range(len(gradient)):
         gradient[p] = gradient[p] << scale if activations[p] > 0 else 0
 
@@ -228,33 +249,46 @@ def _learn(memory, words, count, numbers, scratch):  # type: ignore[no-untyped-d
 
 
 @_compiled
+def _infer(x, numbers, state, scratch, activations):  # type: ignore[no-untyped-def]
+    """`GoldenLayer.infer`; fills `activations` (neurons,), returns (events, predicted class)."""
+    count = _list_events(x, numbers, scratch)
+    _forward(state.memory, count, numbers, scratch)
+    best = _classify(state.matrix, scratch)
+    state.counters[_EVENTS] += count
+    state.counters[_WORDS_READ] += count * numbers.groups
+    for p in range(numbers.neurons):
+        activations[p] = scratch.activations[p]
+    return count, best
+
+
+@_compiled
+def _learn_from(error, size, count, scale, numbers, state, scratch):  # type: ignore[no-untyped-def]
+    """`GoldenLayer.learn`, from the sample of `count` events that was inferred last, an error and its size."""
+    counters = state.counters
+    if size == 0:
+        counters[_SKIPPED] += 1
+        return
+    _back_project(state.feedback, error, scale, scratch)
+    used, clipped = _learn(state.memory, state.words, count, numbers, scratch)
+    counters[_LEARNED] += 1
+    counters[_WORDS_READ] += used
+    counters[_WORDS_WRITTEN] += used
+    counters[_SATURATED] += clipped
+
+
+@_compiled
 def _run(x, labels, scale, table, numbers, state, scratch, activations, predicted, error_size):  # type: ignore[no-untyped-def]
     """Samples x (n, inputs) through a layer, learning from those with a label that is not negative.
 
-    Fills activations (n, neurons), predicted (n,) and error_size (n,).
+    Fills activations (n, neurons), predicted (n,) and error_size (n,). Returns the events of the last sample.
     """
-    memory, masks, words, counters = state.memory, state.masks, state.words, state.counters
+    count = 0
     for k in range(len(x)):
-        count = _list_events(x[k], numbers, scratch)
-        _forward(memory, count, numbers, scratch)
-        best = _classify(masks, scratch)
-        counters[_EVENTS] += count
-        counters[_WORDS_READ] += count * numbers.groups
-        predicted[k] = best
-        for p in range(numbers.neurons):
-            activations[k, p] = scratch.activations[p]
-        if labels[k] < 0:
-            continue
-        error_size[k] = _find_error(labels[k], best, table, numbers, scratch)
-        if error_size[k] == 0:
-            counters[_SKIPPED] += 1
-            continue
-        _back_project(masks, scale, scratch)
-        used, clipped = _learn(memory, words, count, numbers, scratch)
-        counters[_LEARNED] += 1
-        counters[_WORDS_READ] += used
-        counters[_WORDS_WRITTEN] += used
-        counters[_SATURATED] += clipped
+        count, predicted[k] = _infer(x[k], numbers, state, scratch, activations[k])
+        if labels[k] >= 0:
+            error_size[k] = _find_error(labels[k], predicted[k], table, numbers, scratch)
+            _learn_from(scratch.error, error_size[k], count, scale, numbers, state, scratch)
+    return count
 
 
 class _FastLayer:
@@ -264,11 +298,12 @@ class _FastLayer:
         self.plan = plan
         columns = plan.groups * plan.lanes
         padded = -(-columns // _VECTOR) * _VECTOR
-        masks = np.zeros((plan.classes, padded), np.int32)
-        masks[:, : plan.neurons] = -classifier.signs(plan, plan.classifier_seed).T
+        matrix, feedback = np.zeros((2, plan.classes, padded), np.int32)
+        drawn = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
+        matrix[:, : plan.neurons], feedback[:, : plan.neurons] = (entries.T for entries in drawn)
         words = np.zeros(plan.weight_rows + STATE_BITS, np.uint64)
         words[:STATE_BITS] = LeapingLfsr(plan.noise_seed, NOISE_LEAP).take(STATE_BITS)
-        self._state = _State(np.zeros((plan.fan_in, padded), np.int16), masks, words, np.zeros(6, np.int64))
+        self._state = _State(np.zeros((plan.fan_in, padded), np.int16), matrix, feedback, words, np.zeros(6, np.int64))
         self.weights = plan.initial_weights()
         self._scratch = _Scratch(
             inputs=np.zeros(plan.fan_in, np.int64),
@@ -292,7 +327,9 @@ class _FastLayer:
             plan.requantise_shift,
             plan.output_format.max,
             plan.score_shift,
+            _LABEL if plan.classifier.error == "label" else _HINGE if plan.signed_scores else _SOFTMAX,
             plan.error_bits,
+            plan.margin_shift,
             plan.update_shift,
             plan.noise_bits,
             plan.weight_format.min,
@@ -325,8 +362,18 @@ class _FastLayer:
         predicted, error_size = np.zeros((2, len(x)), np.int64)
         scale, table = self.plan.max_decay - decay, classifier.TABLE
         results = activations, predicted, error_size
-        _run(x, labels, scale, table, self._numbers, self._state, self._scratch, *results)
+        self._events = _run(x, labels, scale, table, self._numbers, self._state, self._scratch, *results)
         return results
+
+    @property
+    def error(self) -> NDArray[np.int32]:
+        """Of the last labelled sample, shape (classes,)."""
+        return self._scratch.error
+
+    def learn_last(self, error: NDArray[np.int32], size: int, decay: int) -> None:
+        """From the last sample, which had no label, and another layer's error."""
+        scale = self.plan.max_decay - decay
+        _learn_from(error, size, self._events, scale, self._numbers, self._state, self._scratch)
 
 
 class FastNetwork(Model):
@@ -335,6 +382,7 @@ class FastNetwork(Model):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
         self._layers = [_FastLayer(plan) for plan in self.plan.layers]
+        self._waiting = [layer for layer in self._layers if layer.plan.classifier.error == "top"]
         # Compiles, or loads what was compiled before; no batch has to wait for it.
         self.run(np.zeros((0, spec.input.size), np.uint8))
 
@@ -343,12 +391,27 @@ class FastNetwork(Model):
         # Of one type and without gaps: each other kind of array would be compiled for anew.
         x = np.ascontiguousarray(x, np.uint8)
         labels = np.full(len(x), -1) if labels is None else np.ascontiguousarray(labels, np.int64)
+        if not self._waiting or not len(x):
+            return self._run(x, labels)
+        traces = [self._run(x[k : k + 1], labels[k : k + 1]) for k in range(len(x))]
+        activations = [np.concatenate(parts) for parts in zip(*(trace.activations for trace in traces), strict=True)]
+        predicted, error_size = (
+            np.concatenate([getattr(trace, name) for trace in traces]) for name in ("predicted", "error_size")
+        )
+        return BatchTrace(activations, predicted, error_size)
+
+    def _run(self, x: NDArray[np.uint8], labels: Ints) -> BatchTrace:
+        """Layer by layer; where layers wait for the last one's error, a single sample."""
         activations, predicted, error_size = [], [], []
         for layer in self._layers:
-            x, classes, errors = layer.run(x, labels, self.decay)
+            x, classes, errors = layer.run(x, labels if layer not in self._waiting else np.full(len(x), -1), self.decay)
             activations.append(x)
             predicted.append(classes)
             error_size.append(errors)
+        if labels.max(initial=-1) >= 0:
+            for layer in self._waiting:
+                layer.learn_last(self._layers[-1].error, error_size[-1][0], self.decay)
+                error_size[layer.plan.index] = error_size[-1]
         return BatchTrace(activations, np.stack(predicted, axis=1), np.stack(error_size, axis=1))
 
     @property

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,9 +52,10 @@ class LayerTrace:
 
     event_index, event_value  (n,): its non-zero inputs and the bias, in order
     activations               (neurons,)
-    scores                    (classes,): S' of `classifier`
+    scores                    (classes,): S or S' of `classifier`
     predicted                 the class with the largest score
-    error                     (classes,) or None where there was no label
+    error                     (classes,): what the layer learns from, or None where there was no label
+    error_size                of that, see `classifier.error_size`; 0 without a label
     """
 
     event_index: Ints
@@ -62,12 +63,8 @@ class LayerTrace:
     activations: Ints
     scores: Ints
     predicted: int
-    error: Ints | None
-
-    @property
-    def error_size(self) -> int:
-        """The error at the label, 1 - p(label) in units of 2^-error_bits; 0 without a label."""
-        return 0 if self.error is None else -int(self.error.min())
+    error: Ints | None = None
+    error_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,30 +143,38 @@ class GoldenLayer:
         self.memory.weights = plan.initial_weights()
         self.noise = LeapingLfsr(plan.noise_seed, NOISE_LEAP)
         self.counters = LayerCounters()
-        self._signs = classifier.signs(plan, plan.classifier_seed)
+        self._matrix, self._feedback = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
 
-    def step(self, x: Ints, label: int | None, decay: int) -> LayerTrace:
-        """Infer one sample, shape (inputs,), and learn from it where there is a label."""
+    def infer(self, x: Ints) -> LayerTrace:
+        """What the layer makes of one sample, shape (inputs,)."""
         plan, counters = self.plan, self.counters
         (index,) = x.nonzero()
         index = np.append(index, plan.inputs)
         value = np.append(x[index[:-1]], plan.input_format.half)
         activations = self.memory.forward(index, value)
-        scores = classifier.scores(self._signs, activations)
+        scores = classifier.scores(self._matrix, activations)
         counters.events += len(index)
         counters.words_read += len(index) * plan.groups
-        error = None if label is None else classifier.error(plan, scores, label)
-        if error is not None:
-            if error.any():
-                h = classifier.back_project(self._signs, error, activations)
-                words, clipped = self.memory.learn(index, value, h << (plan.max_decay - decay), self.noise)
-                counters.learned += 1
-                counters.words_read += words
-                counters.words_written += words
-                counters.saturated += clipped
-            else:
-                counters.skipped += 1
-        return LayerTrace(index, value, activations, scores, classifier.classify(scores), error)
+        return LayerTrace(index, value, activations, scores, classifier.classify(scores))
+
+    def error(self, trace: LayerTrace, label: int) -> Ints:
+        """Of the layer's own classifier, shape (classes,); minus the label where that is what the layer learns from."""
+        return classifier.error(self.plan, trace.scores, label)
+
+    def learn(self, trace: LayerTrace, error: Ints, decay: int) -> LayerTrace:
+        """Learn from the sample with this error. Returns the trace with it."""
+        plan, counters = self.plan, self.counters
+        if error.any():
+            projected = classifier.back_project(self._feedback, error, trace.activations)
+            scaled = projected << (plan.max_decay - decay)
+            words, clipped = self.memory.learn(trace.event_index, trace.event_value, scaled, self.noise)
+            counters.learned += 1
+            counters.words_read += words
+            counters.words_written += words
+            counters.saturated += clipped
+        else:
+            counters.skipped += 1
+        return replace(trace, error=error, error_size=classifier.error_size(plan, error))
 
 
 class GoldenNetwork(Model):
@@ -188,12 +193,18 @@ class GoldenNetwork(Model):
         return self._step(x, label)
 
     def _step(self, x: NDArray[np.uint8], label: int | None) -> list[LayerTrace]:
-        traces = []
+        traces: list[LayerTrace] = []
         activations = x.astype(np.int64)
         for layer in self.layers:
-            traces.append(layer.step(activations, label, self.decay))
+            traces.append(layer.infer(activations))
             activations = traces[-1].activations
-        return traces
+        if label is None:
+            return traces
+        errors = [layer.error(trace, label) for layer, trace in zip(self.layers, traces, strict=True)]
+        return [
+            layer.learn(trace, errors[-1] if layer.plan.classifier.error == "top" else error, self.decay)
+            for layer, trace, error in zip(self.layers, traces, errors, strict=True)
+        ]
 
     def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
         self._check(x, labels)

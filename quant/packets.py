@@ -41,9 +41,8 @@ MAX_RUN = 256
 
 
 def result_fields(plan: NetworkPlan) -> dict[str, int]:
-    """Fields and widths of one layer's result: the predicted class, and 1 - p(label) (0 without a label)."""
-    layer = plan.layers[0]
-    return {"predicted": layer.class_bits, "error": layer.error_bits + 1}
+    """Fields and widths of one layer's result: the predicted class, and the error's size (0 without a label)."""
+    return {"predicted": plan.layers[0].class_bits, "error": max(layer.error_size_bits for layer in plan.layers)}
 
 
 def record_size(fields: Mapping[str, int]) -> int:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.spec import NetworkSpec
 
@@ -134,9 +135,43 @@ class LayerPlan:
         return self.weight_format.fraction + self.input_format.fraction - self.output_format.fraction
 
     @property
+    def classifier(self) -> ClassifierSpec:
+        return self.spec.layers[self.index].classifier
+
+    @property
+    def matrix_bits(self) -> int:
+        """Random bits for a neuron's row of M."""
+        return self.classes * len(self.classifier.matrix_weights)
+
+    @property
+    def feedback_bits(self) -> int:
+        """Random bits for a neuron's row of K beyond those of M; a bit an entry is M's where K has its signs."""
+        own = {"symmetric": 0, "sign-concordant": self.classifier.feedback_bits - 1}
+        return self.classes * own.get(self.classifier.feedback, self.classifier.feedback_bits)
+
+    @property
+    def signed_scores(self) -> bool:
+        """Scores are those of M, not of M' which is half of it, see `classifier`: the hinge knows where 0 is."""
+        return self.classifier.loss == "squared-hinge"
+
+    @property
+    def signed_feedback(self) -> bool:
+        """The error is brought back by K, not by K' which is half of it: its entries do not sum to zero."""
+        return not self.spec.error_sums_to_zero(self.index)
+
+    @property
+    def score_max(self) -> int:
+        """The largest score, and where they are signed the largest negative."""
+        return self.neurons * self.output_format.max * sum(self.classifier.matrix_weights)
+
+    @property
     def score_bits(self) -> int:
-        """Unsigned: the sum of all activations at their largest."""
-        return (self.neurons * self.output_format.max).bit_length()
+        return self.score_max.bit_length() + self.signed_scores
+
+    @property
+    def margin_shift(self) -> int:
+        """The hinge's 1.0 is a score of 2^margin_shift: about what those of random activations spread over."""
+        return self.score_shift + 5
 
     @property
     def score_shift(self) -> int:
@@ -154,8 +189,13 @@ class LayerPlan:
 
     @property
     def error_width(self) -> int:
-        """Signed width that holds -1.0 .. 1.0."""
+        """Signed width of an error's entry: -1.0 to 1.0, or to just within 2.0."""
         return self.error_bits + 2
+
+    @property
+    def error_size_bits(self) -> int:
+        """Unsigned width of an error's size, see `classifier.error_size`."""
+        return self.spec.error_size_max(self.index).bit_length()
 
     @property
     def max_decay(self) -> int:
@@ -164,7 +204,7 @@ class LayerPlan:
     @property
     def scaled_error_width(self) -> int:
         """Signed width of the back-projected error after scaling by the rate's decay."""
-        return self.error_width + self.max_decay
+        return self.spec.projection_max(self.index).bit_length() + 1 + self.max_decay
 
     @property
     def update_shift(self) -> int:
@@ -187,21 +227,25 @@ class LayerPlan:
     # -- seeds -----------------------------------------------------------------------------------------
 
     @cached_property
-    def _seeds(self) -> tuple[int, int]:
+    def _seeds(self) -> tuple[int, ...]:
         sequence = np.random.SeedSequence([self.spec.training.seed, self.index])
-        classifier, noise = (int(word) for word in sequence.generate_state(2, np.uint64))
         # The all-zero state is the one that an LFSR never leaves.
-        return classifier or 1, noise or 1
+        return tuple(int(word) or 1 for word in sequence.generate_state(3, np.uint64))
 
     @property
     def classifier_seed(self) -> int:
-        """First state of the register that makes the classifier's signs."""
+        """First state of the register that makes the classifier's matrix."""
         return self._seeds[0]
 
     @property
     def noise_seed(self) -> int:
         """First state of the register that makes the rounding noise."""
         return self._seeds[1]
+
+    @property
+    def feedback_seed(self) -> int:
+        """First state of the register that makes a feedback matrix other than the classifier's."""
+        return self._seeds[2]
 
     def initial_weights(self) -> NDArray[np.int32]:
         """Weights before learning, shape (neurons, fan_in): uniform, biases (the last column) 0."""

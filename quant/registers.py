@@ -43,17 +43,19 @@ class Kind(IntEnum):
     WEIGHTS = 3
     """Layer: a row holds one weight of every lane, see `LayerPlan.to_rows`."""
     CLASSIFIER_SEED = 4
-    """Layer: the state that the sign generator starts each sample with."""
+    """Layer: the state that the classifier's generator starts each sample with."""
     NOISE_STATE = 5
     """Layer: the rounding noise's register."""
     SCORES = 6
-    """Layer: the last sample's scores S'."""
+    """Layer: the last sample's scores, S' or S."""
     ERRORS = 7
-    """Layer: the last labelled sample's error, signed."""
+    """Layer, where it learns from its own: the last labelled sample's error, signed."""
     EVENTS = 8
     """Layer: the event buffer, index above value."""
     EVENT_SPAN = 9
     """Layer: where the last sample's events begin, and where the next sample's will."""
+    FEEDBACK_SEED = 10
+    """Layer, where the feedback has bits of its own: the state that their generator starts each sample with."""
 
 
 CHIP_COUNTERS = (
@@ -105,9 +107,13 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
             (p.index, Kind.WEIGHTS): Region(p.weight_rows, p.lanes, p.weight_format.bits, signed=True, writable=True),
             (p.index, Kind.CLASSIFIER_SEED): Region(1, 1, 64, writable=True),
             (p.index, Kind.NOISE_STATE): Region(1, 1, 64, writable=True),
-            (p.index, Kind.SCORES): Region(p.classes, 1, p.score_bits),
+            (p.index, Kind.SCORES): Region(p.classes, 1, p.score_bits, signed=p.signed_scores),
             (p.index, Kind.ERRORS): Region(p.classes, 1, p.error_width, signed=True),
             (p.index, Kind.EVENTS): Region(p.event_depth, 1, p.event_bits),
             (p.index, Kind.EVENT_SPAN): Region(2, 1, p.event_address_bits),
         }
+        if p.classifier.error != "local":
+            del table[p.index, Kind.ERRORS]
+        if p.feedback_bits:
+            table[p.index, Kind.FEEDBACK_SEED] = Region(1, 1, 64, writable=True)
     return table

@@ -10,13 +10,14 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from locallearn.quant.checks import check_int, check_keys, check_whole
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 
@@ -26,7 +27,6 @@ __all__ = [
     "LayerSpec",
     "NetworkSpec",
     "TrainingSpec",
-    "check_keys",
     "load_spec",
     "preset_names",
 ]
@@ -38,17 +38,8 @@ MAX_LAYERS = 32
 MAX_CLASSES = 256
 MAX_DECAY = 8
 MAX_SHIFT = 40
-
-
-def _check_whole(what: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise SpecError(f"{what} = {value!r}: must be a whole number")
-    return value
-
-
-def _check_int(what: str, value: object, low: int, high: int) -> None:
-    if not low <= _check_whole(what, value) <= high:
-        raise SpecError(f"{what} = {value}: must be between {low} and {high}")
+MAX_PROJECTION_BITS = 22
+"""Of the scaled error: with an input of 8 bits and the noise, 32-bit arithmetic is exact in the compiled model."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +62,11 @@ class LayerSpec:
     neurons      outputs of the layer
     lanes        multipliers working side by side, one neuron each: neurons / lanes passes a sample
     rate_shift   learning rate 2^-rate_shift; None takes the training section's
-    score_shift  the classifier's temperature: score differences are taken in units of 2^score_shift; None
-                 makes the scores of random activations spread over a few units, whatever the layer's width
+    score_shift  the classifier's temperature: score differences are taken in units of 2^score_shift, more where the
+                 matrix has larger entries than +-1; None makes the scores of random activations spread over a few
+                 units, whatever the layer's width
     init_shift   initial weights are uniform in +-2^-init_shift; None takes it from the fan-in
+    classifier   what the layer learns from
     """
 
     neurons: int
@@ -81,6 +74,7 @@ class LayerSpec:
     rate_shift: int | None = None
     score_shift: int | None = None
     init_shift: int | None = None
+    classifier: ClassifierSpec = field(default_factory=ClassifierSpec)
 
 
 @dataclass(frozen=True)
@@ -149,37 +143,44 @@ class NetworkSpec:
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
     def __post_init__(self) -> None:
-        _check_int("classes", self.classes, 2, MAX_CLASSES)
-        _check_int("input.size", self.input.size, 1, MAX_INPUTS)
+        check_int("classes", self.classes, 2, MAX_CLASSES)
+        check_int("input.size", self.input.size, 1, MAX_INPUTS)
         # The constant that feeds the biases is 0.5 and must be a number of the format.
         self.input.format.check("input", range(1, 9), range(1, self.input.bits + 1))
         self.activation.check("activation", range(1, 9), range(1, self.activation.bits + 1))
         self.weight.check("weight", range(2, 17), range(0, 17))
         if self.activation.signed or not self.weight.signed:
             raise SpecError(f"activation = {self.activation}, weight = {self.weight}: must be unsigned and signed")
-        _check_int("error_bits", self.error_fraction, 2, 8)
-        _check_int("noise_bits", self.noise_bits, 1, 16)
+        check_int("error_bits", self.error_fraction, 2, 8)
+        check_int("noise_bits", self.noise_bits, 1, 16)
         if not self.layers:
             raise SpecError("layers: none given, at least one [[layers]] is needed")
         if len(self.layers) > MAX_LAYERS:
             raise SpecError(f"layers: {len(self.layers)} given, at most {MAX_LAYERS} are possible")
         for number, layer in enumerate(self.layers):
             where = f"layers[{number}]"
-            _check_int(f"{where}.neurons", layer.neurons, 1, MAX_NEURONS)
-            _check_int(f"{where}.lanes", layer.lanes, 1, layer.neurons)
+            check_int(f"{where}.neurons", layer.neurons, 1, MAX_NEURONS)
+            check_int(f"{where}.lanes", layer.lanes, 1, layer.neurons)
             for name, high in (("rate_shift", MAX_SHIFT), ("score_shift", 16), ("init_shift", 16)):
                 value = getattr(layer, name)
                 if value is not None:
-                    _check_int(f"{where}.{name}", value, 0, high)
+                    check_int(f"{where}.{name}", value, 0, high)
+            layer.classifier.check(f"{where}.classifier")
+        last = self.layers[-1].classifier.error
+        for number, layer in enumerate(self.layers):
+            if layer.classifier.error == "top" and last != "local":
+                raise SpecError(
+                    f"layers[{number}].classifier.error = 'top': the last layer's own must be 'local', not {last!r}"
+                )
         if self.training.rate_shift is not None:
-            _check_int("training.rate_shift", self.training.rate_shift, 0, MAX_SHIFT)
-        _check_int("training.seed", self.training.seed, 0, (1 << 64) - 1)
+            check_int("training.rate_shift", self.training.rate_shift, 0, MAX_SHIFT)
+        check_int("training.seed", self.training.seed, 0, (1 << 64) - 1)
         if not self.training.decay:
             raise SpecError("training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]")
         for epoch, shift in enumerate(self.training.decay):
-            _check_int(f"training.decay[{epoch}]", shift, 0, MAX_DECAY)
+            check_int(f"training.decay[{epoch}]", shift, 0, MAX_DECAY)
         for name in ("shift", "cutout"):
-            _check_int(f"training.augment.{name}", getattr(self.training.augment, name), 0, MAX_INPUTS)
+            check_int(f"training.augment.{name}", getattr(self.training.augment, name), 0, MAX_INPUTS)
         drop = self.training.augment.drop
         if isinstance(drop, bool) or not isinstance(drop, int | float) or not 0 <= drop < 1:
             raise SpecError(f"training.augment.drop = {drop!r}: must be a number from 0 to below 1")
@@ -204,6 +205,12 @@ class NetworkSpec:
                     f"layers[{number}]: rate_shift = {self.rate_shift(number)} with these formats is an update "
                     f"shift of {shift}; rate_shift must be between {max(0, 1 - offset)} and "
                     f"{MAX_SHIFT - max(0, offset)}"
+                )
+            width = self.projection_max(number).bit_length() + 1 + self.max_decay
+            if width > MAX_PROJECTION_BITS:
+                raise SpecError(
+                    f"layers[{number}].classifier: an error brought back to a neuron takes {width} bits, at most "
+                    f"{MAX_PROJECTION_BITS} are possible; fewer feedback bits, error bits or decay make it smaller"
                 )
             if layer.init_shift is not None and layer.init_shift > self.weight.fraction:
                 raise SpecError(
@@ -245,23 +252,49 @@ class NetworkSpec:
     def update_shift(self, layer: int) -> int:
         """How far the product of input and scaled error is shifted right to weight units.
 
-        delta W = 2^-rate d x with d = 2 h 2^-error_fraction (`classifier.back_project` halves d) and
-        h scaled up by max_decay - decay.
+        delta W = 2^-rate d x, where d is taken as if K's entries were about 1, and scaled up by max_decay - decay.
         """
-        fraction = self.input_format(layer).fraction
-        return fraction + self.error_fraction + self.rate_shift(layer) + self.max_decay - self.weight.fraction - 1
+        fraction = self.input_format(layer).fraction + self.projection_fraction(layer)
+        gain = _gain(self.layers[layer].classifier.feedback_weights)
+        return fraction + gain + self.rate_shift(layer) + self.max_decay - self.weight.fraction
+
+    def error_sums_to_zero(self, layer: int) -> bool:
+        """Whether the entries of the error that a layer learns from do: a softmax and a one-hot both sum to 1."""
+        source = self._error_source(layer)
+        return source.error == "local" and source.loss == "cross-entropy"
+
+    def _error_source(self, layer: int) -> ClassifierSpec:
+        """The classifier whose error the layer learns from, where it is not the label's."""
+        own = self.layers[layer].classifier
+        return self.layers[-1].classifier if own.error == "top" else own
+
+    def projection_fraction(self, layer: int) -> int:
+        """Fraction bits of the error brought back; it is taken in halves where all sums are even, see `classifier`."""
+        return self.error_fraction - self.error_sums_to_zero(layer)
+
+    def error_max(self, layer: int) -> int:
+        """The largest entry of the error that a layer learns from, or its largest negative: 1.0, or just below 2.0."""
+        one = 1 << self.error_fraction
+        return one if self._error_source(layer).loss == "cross-entropy" else 2 * one - 1
+
+    def error_size_max(self, layer: int) -> int:
+        """The largest size of an error, see `classifier.error_size`: 1.0, but any class can be wrong to a hinge."""
+        return self.error_max(layer) * (self.classes if self._error_source(layer).loss == "squared-hinge" else 1)
+
+    def projection_max(self, layer: int) -> int:
+        """The largest error that K can bring back to a neuron, or its largest negative."""
+        return sum(self.layers[layer].classifier.feedback_weights) * self.error_size_max(layer)
 
     def score_shift(self, layer: int) -> int:
         """The classifier's temperature: own, or such that random scores differ by about 3 in nats.
 
-        Two scores of N random activations of about 1 differ by about sqrt(N); four units are a factor of
-        two in probability, and the chip's scores are half of the +-1 classifier's.
+        Two scores of N random activations of about 1 differ by about sqrt(N) where M's entries are about 1; four
+        units are a factor of two in probability, and the chip's scores are half of the classifier's.
         """
-        own = self.layers[layer].score_shift
-        if own is not None:
-            return own
-        spread = math.log(2) / 4 * 2**self.activation.fraction * math.sqrt(self.layers[layer].neurons)
-        return max(0, round(math.log2(spread / 6)))
+        spec = self.layers[layer]
+        spread = math.log(2) / 4 * 2**self.activation.fraction * math.sqrt(spec.neurons)
+        shift = max(0, round(math.log2(spread / 6))) if spec.score_shift is None else spec.score_shift
+        return shift + _gain(spec.classifier.matrix_weights)
 
     def init_shift(self, layer: int) -> int:
         """Initial weights are uniform in +-2^-shift: own, or 1 / sqrt(fan-in) rounded up to a power of two."""
@@ -315,6 +348,7 @@ class NetworkSpec:
                 "update": self.update_shift(number),
                 "score": self.score_shift(number),
             }
+            | ({} if layer.classifier.shape == ClassifierSpec().shape else {"classifier": layer.classifier.shape})
             for number, layer in enumerate(self.layers)
         ]
         table["error_bits"] = self.error_fraction
@@ -323,11 +357,21 @@ class NetworkSpec:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
+def _gain(weights: tuple[int, ...]) -> int:
+    """By what power of two, rounded down, an entry made with these weights is larger than 1 in the quadratic mean."""
+    return (sum(weight**2 for weight in weights).bit_length() - 1) // 2
+
+
 def _to_table(spec: NetworkSpec) -> dict[str, Any]:
     table = {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
     for name in ("activation", "weight"):
         del table[name]["signed"]
-    table["layers"] = [{k: v for k, v in layer.items() if v is not None} for layer in table["layers"]]
+    # Most layers have the usual classifier: a table of its own would hide the few numbers that matter.
+    usual = dataclasses.asdict(ClassifierSpec())
+    table["layers"] = [
+        {k: v for k, v in layer.items() if v is not None and (k, v) != ("classifier", usual)}
+        for layer in table["layers"]
+    ]
     table["training"] = {k: v for k, v in table["training"].items() if v is not None}
     table["training"]["decay"] = list(table["training"]["decay"])
     return table
@@ -349,17 +393,6 @@ def _with(place: Any, path: str, keys: list[str], value: object) -> Any:
     ]
 
 
-def check_keys(where: str, table: dict[str, Any], known: set[str], needed: set[str]) -> None:
-    """Raises SpecError for a key of `table` that is not known, or is needed and missing; `where` stands before it."""
-    for key in table:
-        if key not in known:
-            close = get_close_matches(key, known, 1)
-            hint = f", did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
-            raise SpecError(f"unknown key {where}{key}{hint}")
-    for key in sorted(needed - set(table)):
-        raise SpecError(f"{where}{key} is missing")
-
-
 def _section(where: str, table: object, cls: type[Any]) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise SpecError(f"{where} = {table!r}: must be a table")
@@ -375,8 +408,16 @@ def _format(where: str, table: object, signed: bool) -> QFormat:
         raise SpecError(f"{where} = {table!r}: must be a table such as {{ bits = 8, fraction = 4 }}")
     check_keys(f"{where}.", table, {"bits", "fraction"}, {"bits", "fraction"})
     for key, value in table.items():
-        _check_whole(f"{where}.{key}", value)
+        check_whole(f"{where}.{key}", value)
     return QFormat(table["bits"], table["fraction"], signed)
+
+
+def _layer(where: str, table: object) -> LayerSpec:
+    fields = _section(where, table, LayerSpec)
+    if "classifier" in fields:
+        where = f"{where}.classifier"
+        fields["classifier"] = ClassifierSpec(**_section(where, fields["classifier"], ClassifierSpec))
+    return LayerSpec(**fields)
 
 
 def _from_table(table: dict[str, Any]) -> NetworkSpec:
@@ -385,13 +426,11 @@ def _from_table(table: dict[str, Any]) -> NetworkSpec:
         raise SpecError(f"name = {fields['name']!r}: must be a text")
     inputs = _section("input", fields["input"], InputSpec)
     for key, value in inputs.items():
-        _check_whole(f"input.{key}", value)
+        check_whole(f"input.{key}", value)
     fields["input"] = InputSpec(**inputs)
     if not isinstance(fields["layers"], list):
         raise SpecError(f"layers = {fields['layers']!r}: must be a list of tables, [[layers]]")
-    fields["layers"] = tuple(
-        LayerSpec(**_section(f"layers[{number}]", layer, LayerSpec)) for number, layer in enumerate(fields["layers"])
-    )
+    fields["layers"] = tuple(_layer(f"layers[{number}]", layer) for number, layer in enumerate(fields["layers"]))
     for name, signed in (("activation", False), ("weight", True)):
         if name in fields:
             fields[name] = _format(name, fields[name], signed)

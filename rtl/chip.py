@@ -47,6 +47,9 @@ class Chip(wiring.Component):
         wiring.connect(m, decoder.o, layers[0].i)
         for layer, following in pairwise(layers):
             wiring.connect(m, layer.o, following.i)
+        for layer, plan in zip(layers, self.plan.layers, strict=True):
+            if plan.classifier.error == "top":
+                m.d.comb += layer.top.eq(layers[-1].error)
         wiring.connect(m, decoder.access, access.i)
         wiring.connect(m, decoder.data, access.data)
 

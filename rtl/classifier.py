@@ -1,6 +1,9 @@
-"""The local classifier: scores forward and the error's projection back, from signs that are made, not stored."""
+"""The local classifier: scores forward and the error's projection back, from matrices that are made, not stored."""
 
-from amaranth import Cat, Module, Mux, Shape, Signal, signed
+from functools import reduce
+from operator import or_
+
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,19 +14,23 @@ from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.lfsr import LeapLfsr, sequence
 from locallearn.rtl.memory import small_memory
 from locallearn.rtl.target import Target
+from locallearn.rtl.timing import score_cycles
 
 __all__ = ["Classifier"]
 
 
 class Classifier(wiring.Component):
-    """Scores S' = M' y while the activations pass, then h = M'^T e in the same order with the same signs.
+    """Scores S' = M' y (or S = M y) while the activations pass, then h = K' e (or d = K e) in the same order.
 
-    The signs of a neuron are the next `classes` bits of one LFSR, which restarts from `seed` for each pass.
+    A neuron's row of M is made from the next `plan.matrix_bits` bits of one LFSR, and what its row of K has beyond
+    M's bits from the next `plan.feedback_bits` of another. Both restart from their seeds for each pass.
 
-    seed        state that a pass starts with; `restart` loads it, before the first pass of all and after each
+    seed, feedback_seed
+                states that a pass starts with; the latter where K has bits of its own
+    restart     loads them, before the first pass of all and after each
     activation  one activation where `take` is high, in neuron order; one a cycle
-    scores      complete two cycles after the last activation
-    errors      e, stable from `project` to the last group
+    scores      complete `timing.score_cycles` + 2 cycles after the last activation
+    errors      e, stable from `project` to the last group; where it is minus the label, only `label`, the class
     decay       what the learning rate's shift has grown by
     project     start the backward pass, group by group: `load_g` is high once for every lane, with `g_lane` and
                 `next_g` = h << (max_decay - decay), 0 for lanes without a neuron; then `group_ready` says that the
@@ -34,40 +41,52 @@ class Classifier(wiring.Component):
     def __init__(self, plan: LayerPlan, target: Target) -> None:
         self._plan = plan
         self._target = target
-        super().__init__(
-            {
-                "seed": In(STATE_BITS),
-                "restart": In(1),
-                "activation": In(activation_layout(plan)),
-                "take": In(1),
-                "scores": Out(plan.score_bits).array(plan.classes),
-                "errors": In(signed(plan.error_width)).array(plan.classes),
-                "decay": In(range(plan.max_decay + 1)),
-                "project": In(1),
-                "group_ready": Out(1),
-                "group_zero": Out(1),
-                "next_group": In(1),
-                "load_g": Out(1),
-                "g_lane": Out(range(plan.lanes)),
-                "next_g": Out(signed(plan.scaled_error_width)),
-            }
-        )
+        members = {
+            "seed": In(STATE_BITS),
+            "restart": In(1),
+            "activation": In(activation_layout(plan)),
+            "take": In(1),
+            "scores": Out(Shape(plan.score_bits, plan.signed_scores)).array(plan.classes),
+            "decay": In(range(plan.max_decay + 1)),
+            "project": In(1),
+            "group_ready": Out(1),
+            "group_zero": Out(1),
+            "next_group": In(1),
+            "load_g": Out(1),
+            "g_lane": Out(range(plan.lanes)),
+            "next_g": Out(signed(plan.scaled_error_width)),
+        }
+        if plan.feedback_bits:
+            members["feedback_seed"] = In(STATE_BITS)
+        if plan.classifier.error == "label":
+            members["label"] = In(range(plan.classes))
+        else:
+            members["errors"] = In(signed(plan.error_width)).array(plan.classes)
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        p = self._plan
-        m.submodules.lfsr = lfsr = LeapLfsr(p.classes)
+        p, spec = self._plan, self._plan.classifier
+        m.submodules.lfsr = lfsr = LeapLfsr(p.matrix_bits)
         m.submodules.active = active = small_memory(self._target, 1, p.neurons)
-        signs = sequence(lfsr.state, p.classes)
+        drawn = _entries(sequence(m, lfsr.state, p.matrix_bits), p.classes)
 
-        # Forward. An AND for every class: M' is 0 or 1. The first activation clears the scores on its way.
+        # Forward. The first activation clears the scores on its way. The product with an entry of a single bit is an
+        # AND, and goes straight into the sum.
         taken, value = Signal(), Signal(p.output_format.bits, reset_less=True)
         m.d.sync += [taken.eq(self.take), value.eq(self.activation.value)]
-        for score, sign in zip(self.scores, signs, strict=True):
+        added: Value = taken
+        for _ in range(score_cycles(p)):
+            later = Signal()
+            m.d.sync += later.eq(added)
+            added = later
+        for score, entry in zip(self.scores, drawn, strict=True):
+            terms = _terms(entry, spec.matrix_weights, value, p.signed_scores)
+            product = terms[0] if len(terms) == 1 else adder_tree(m, terms, score.shape())[0]
             with m.If(self.take & self.activation.first):
                 m.d.sync += score.eq(0)
-            with m.Elif(taken):
-                m.d.sync += score.eq(score + Mux(sign, value, 0))
+            with m.Elif(added):
+                m.d.sync += score.eq(score + product)
         remember = active.write_port()
         m.d.comb += [
             remember.addr.eq(self.activation.index),
@@ -90,7 +109,7 @@ class Classifier(wiring.Component):
         with m.If(self.next_group):
             m.d.sync += walking.eq(~last_group)
 
-        # Stage 1: signs meet errors. Lanes beyond the last neuron contribute nothing and take no signs.
+        # Stage 1: entries meet errors. Lanes beyond the last neuron contribute nothing and take no entries.
         valid, real = Signal(), Signal()
         m.d.sync += [valid.eq(walking), real.eq(walking & (neuron < p.neurons))]
         m.d.comb += [
@@ -98,10 +117,11 @@ class Classifier(wiring.Component):
             lfsr.load.eq(self.restart),
             lfsr.step.eq(taken | real),
         ]
-        gate = real & recall.data
-        terms = [Signal(signed(p.error_width), name=f"term_{c}", reset_less=True) for c in range(p.classes)]
-        m.d.sync += [term.eq(Mux(sign & gate, e, 0)) for term, sign, e in zip(terms, signs, self.errors, strict=True)]
-        total, latency = adder_tree(m, terms, Shape(p.error_width, signed=True))
+        shape = signed(p.scaled_error_width - p.max_decay)
+        products = self._project(m, self._feedback(m, drawn, real), real & recall.data)
+        terms = [Signal(shape, name=f"term_{i}", reset_less=True) for i in range(len(products))]
+        m.d.sync += [term.eq(product) for term, product in zip(terms, products, strict=True)]
+        total, latency = adder_tree(m, terms, shape)
 
         # Last stage: scaled to the rate's decay, to its lane.
         arrived = Signal(latency + 1)
@@ -120,3 +140,48 @@ class Classifier(wiring.Component):
         with m.If(self.next_group):
             m.d.sync += self.group_ready.eq(0)
         return m
+
+    def _feedback(self, m: Module, drawn: list[list[Value]], step: Value) -> list[list[Value]]:
+        """The bits of a neuron's row of K, from those of its row of M; what is its own moves on by `step`."""
+        p = self._plan
+        if not p.feedback_bits:
+            return drawn
+        m.submodules.feedback = lfsr = LeapLfsr(p.feedback_bits)
+        m.d.comb += [lfsr.seed.eq(self.feedback_seed), lfsr.load.eq(self.restart), lfsr.step.eq(step)]
+        own = _entries(sequence(m, lfsr.state, p.feedback_bits), p.classes)
+        if p.classifier.feedback == "sign-concordant":
+            return [[*bits, entry[-1]] for bits, entry in zip(own, drawn, strict=True)]
+        return own
+
+    def _project(self, m: Module, feedback: list[list[Value]], gate: Value) -> list[Value]:
+        """What is to be added up for a neuron, all 0 without `gate`."""
+        p, weights = self._plan, self._plan.classifier.feedback_weights
+        if p.classifier.error == "label":
+            # Of a row only the label's entry counts.
+            is_label = Signal(p.classes)
+            m.d.sync += is_label.eq(Cat(self.label == c for c in range(p.classes)))
+            chosen = [
+                reduce(or_, (this & bit for this, bit in zip(is_label, bits, strict=True)))
+                for bits in zip(*feedback, strict=True)
+            ]
+            terms = _terms(chosen, weights, Const(-1 << p.error_bits), signed=True)
+            return [Mux(gate, term, 0) for term in terms]
+        products: list[Value] = []
+        for entry, e in zip(feedback, self.errors, strict=True):
+            if p.signed_feedback:
+                products += [Mux(gate, term, 0) for term in _terms(entry, weights, e, signed=True)]
+            else:
+                products += _terms([bit & gate for bit in entry], weights, e, signed=False)
+        return products
+
+
+def _entries(bits: Value, classes: int) -> list[list[Value]]:
+    """The bits of a row's entries, smallest weight first."""
+    size = len(bits) // classes
+    return [[bits[size * c + i] for i in range(size)] for c in range(classes)]
+
+
+def _terms(entry: list[Value], weights: tuple[int, ...], value: Value, signed: bool) -> list[Value]:
+    """What to add up for `value` times an entry: its weighted bits, or with `signed` their signs."""
+    shifted = [value << (weight.bit_length() - 1) if weight > 1 else value for weight in weights]
+    return [Mux(bit, v, -v if signed else 0) for bit, v in zip(entry, shifted, strict=True)]

@@ -13,6 +13,7 @@ One sample is being read out, judged and learned from while the next is already 
 from functools import reduce
 from itertools import pairwise
 from operator import or_
+from typing import Any
 
 from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
@@ -26,12 +27,14 @@ from locallearn.rtl.classifier import Classifier
 from locallearn.rtl.counters import CounterBank
 from locallearn.rtl.error import ErrorUnit
 from locallearn.rtl.events import EventBuffer
-from locallearn.rtl.layouts import AccessSignature, event_layout, result_layout
+from locallearn.rtl.hinge import HingeUnit
+from locallearn.rtl.largest import Largest
+from locallearn.rtl.layouts import AccessSignature, error_layout, event_layout, result_layout
 from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.sequencer import Sequencer, token_layout
 from locallearn.rtl.target import Target
-from locallearn.rtl.timing import EVENT, OPERANDS, PRODUCT, ROW, SUM, WRITTEN
+from locallearn.rtl.timing import EVENT, OPERANDS, PRODUCT, ROW, SUM, WRITTEN, score_cycles
 
 __all__ = ["DenseLayer"]
 
@@ -50,6 +53,8 @@ class DenseLayer(wiring.Component):
     working a sample is held here, until it has been learned, passed on and counted
     busy    anything in the chip is in flight: the counters count
     access  the host's access to the layer's regions; only while nothing is in flight
+    top     of a layer that learns from the last one's error: that layer's, see `error_layout`
+    error   of the last layer, its own for all that do
     """
 
     def __init__(self, network: NetworkPlan, index: int, target: Target) -> None:
@@ -66,6 +71,11 @@ class DenseLayer(wiring.Component):
         }
         if self._next is not None:
             members["o"] = Out(stream.Signature(event_layout(self._next)))
+        self._passes_error_down = self._next is None and any(p.classifier.error == "top" for p in network.layers)
+        if self._passes_error_down:
+            members["error"] = Out(error_layout(plan))
+        if plan.classifier.error == "top":
+            members["top"] = In(error_layout(plan))
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -75,7 +85,10 @@ class DenseLayer(wiring.Component):
         m.submodules.sequencer = self._sequencer = Sequencer(p, self._target)
         m.submodules.readout = self._readout = Readout(p)
         m.submodules.classifier = self._classifier = Classifier(p, self._target)
-        m.submodules.error = self._error = ErrorUnit(p)
+        kind: Any = HingeUnit if p.signed_scores else ErrorUnit
+        if p.classifier.error != "local":
+            kind = Largest
+        m.submodules.error = self._error = kind(p)
         m.submodules.noise = self._noise = LeapLfsr(NOISE_LEAP)
         wiring.connect(m, wiring.flipped(self.i), self._buffer.i)
         # The host's access to the weights.
@@ -224,12 +237,11 @@ class DenseLayer(wiring.Component):
             classifier.activation.eq(readout.o.payload),
             classifier.take.eq(taken),
             classifier.decay.eq(self.decay),
-            *(e.eq(made) for e, made in zip(classifier.errors, error.errors, strict=True)),
-            *(s.eq(made) for s, made in zip(error.scores, classifier.scores, strict=True)),
-            error.label.eq(sample.label),
-            error.learn.eq(sample.learn),
+        ]
+        size, known = self._find_error(m)
+        m.d.comb += [
             self.result.payload.predicted.eq(error.predicted),
-            self.result.payload.error.eq(error.size),
+            self.result.payload.error.eq(size),
             classifier.restart.eq(judging | self._accessed),
         ]
         learn, skipped, release = Signal(), Signal(), Signal()
@@ -240,20 +252,25 @@ class DenseLayer(wiring.Component):
             buffer.release.eq(release),
             sequencer.release.eq(release),
         ]
+        # Where scores come late, so does the judge.
+        scored = [*(f"Score {cycle}" for cycle in range(score_cycles(self._plan))), "Judge"]
         with m.FSM(name="judge"):
             with m.State("Read out"):
                 m.d.comb += readout.enable.eq(1)
                 with m.If(taken & readout.o.payload.last):
-                    m.next = "Judge"
+                    m.next = scored[0]
+            for state, following in pairwise(scored):
+                with m.State(state):
+                    m.next = following
             with m.State("Judge"):
                 m.d.comb += [judging.eq(1), error.start.eq(1)]
                 m.next = "Wait"
-            with m.State("Wait"), m.If(error.done):
+            with m.State("Wait"), m.If(known):
                 m.next = "Answer"
             with m.State("Answer"):
                 m.d.comb += self.result.valid.eq(1)
                 with m.If(self.result.ready):
-                    with m.If(error.size != 0):
+                    with m.If(size != 0):
                         m.d.sync += learn.eq(1)
                         m.next = "Learn"
                     with m.Else():
@@ -277,6 +294,35 @@ class DenseLayer(wiring.Component):
             "starved": self.busy & sequencer.starved,
             "waiting": self.busy & sequencer.waiting,
         }
+
+    def _find_error(self, m: Module) -> tuple[Value, Value]:
+        """What the oldest sample is learned from. Returns its size, and whether that and the prediction are known."""
+        p, classifier, error, sample = self._plan, self._classifier, self._error, self._buffer.samples[0]
+        if p.classifier.error != "label":
+            source = self.top.entries if p.classifier.error == "top" else error.errors
+            m.d.comb += [e.eq(made) for e, made in zip(classifier.errors, source, strict=True)]
+        m.d.comb += [s.eq(made) for s, made in zip(error.scores, classifier.scores, strict=True)]
+        if p.classifier.error == "label":
+            m.d.comb += classifier.label.eq(sample.label)
+            return Mux(sample.learn, 1 << p.error_bits, 0), error.done
+        if p.classifier.error == "top":
+            # The one labelled sample that has been passed on and not been learned is the next that the top judges, and
+            # it judges no other before this layer lets that go: its error stays.
+            judged, predicted = Signal(), Signal()
+            known = predicted & (judged | ~sample.learn)
+            m.d.sync += [
+                judged.eq((judged | self.top.judged) & ~known),
+                predicted.eq((predicted | error.done) & ~known),
+            ]
+            return Mux(sample.learn, self.top.size, 0), known
+        m.d.comb += [error.label.eq(sample.label), error.learn.eq(sample.learn)]
+        if self._passes_error_down:
+            m.d.comb += [
+                *(e.eq(made) for e, made in zip(self.error.entries, error.errors, strict=True)),
+                self.error.size.eq(error.size),
+                self.error.judged.eq(error.done & sample.learn),
+            ]
+        return error.size, error.done
 
     def _host_access(self, m: Module) -> None:
         """Every region has its element ready in a fixed time after the request; writes happen in the first cycle."""
@@ -320,6 +366,11 @@ class DenseLayer(wiring.Component):
             m.d.sync += latency.eq(self._counters.latency)
 
         seed = Signal(STATE_BITS)
+        if p.feedback_bits:
+            feedback_seed = Signal(STATE_BITS)
+            m.d.comb += self._classifier.feedback_seed.eq(feedback_seed)
+            with m.If(write & kind[Kind.FEEDBACK_SEED]):
+                m.d.sync += feedback_seed.eq(access.data)
         m.d.comb += [
             self._classifier.seed.eq(seed),
             self._noise.seed.eq(access.data),
@@ -334,17 +385,22 @@ class DenseLayer(wiring.Component):
         begin = Signal(range(p.event_depth))
         with m.If(self._buffer.release):
             m.d.sync += begin.eq(self._buffer.start)
-        error, which = Signal.like(self._error.errors[0]), Signal(p.class_bits)
+        errors: dict[Kind, Value] = {}
+        if p.classifier.error == "local":
+            error, which = Signal.like(self._error.errors[0]), Signal(p.class_bits)
+            m.d.sync += [which.eq(access.row), error.eq(Array(self._error.errors)[which])]
+            errors[Kind.ERRORS] = error
         m.d.comb += self._error.select.eq(access.row)
-        m.d.sync += [which.eq(access.row), error.eq(Array(self._error.errors)[which])]
         values: dict[Kind, Value] = {
             Kind.COUNTERS: self._counters.value,
             Kind.WEIGHTS: self._weight,
             Kind.CLASSIFIER_SEED: seed,
             Kind.NOISE_STATE: self._noise.state,
             Kind.SCORES: self._error.score,
-            Kind.ERRORS: error,
+            **errors,
             Kind.EVENTS: self._buffer.event.as_value(),
             Kind.EVENT_SPAN: Mux(access.row[0], self._buffer.start, begin),
         }
+        if p.feedback_bits:
+            values[Kind.FEEDBACK_SEED] = feedback_seed
         m.d.sync += access.read.eq(reduce(or_, (Mux(kind[region], value, 0) for region, value in values.items())))

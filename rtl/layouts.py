@@ -1,6 +1,6 @@
 """The payloads of the streams that join the blocks, derived from the plan and the packet layout."""
 
-from amaranth import unsigned
+from amaranth import signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +8,7 @@ from locallearn.quant.packets import result_fields
 from locallearn.quant.plan import LayerPlan, NetworkPlan
 from locallearn.quant.registers import ELEMENT_BITS, Kind, regions
 
-__all__ = ["AccessSignature", "activation_layout", "event_layout", "result_layout", "sample_layout"]
+__all__ = ["AccessSignature", "activation_layout", "error_layout", "event_layout", "result_layout", "sample_layout"]
 
 
 def event_layout(plan: LayerPlan) -> data.StructLayout:
@@ -56,6 +56,22 @@ def activation_layout(plan: LayerPlan) -> data.StructLayout:
             "active": 1,
             "first": 1,
             "last": 1,
+        }
+    )
+
+
+def error_layout(plan: LayerPlan) -> data.StructLayout:
+    """The last layer's error for all that learn from it.
+
+    entries  class by class, as they are until that layer is given another labelled sample
+    size     see `quant/classifier.py`
+    judged   high for a cycle when they are complete
+    """
+    return data.StructLayout(
+        {
+            "entries": data.ArrayLayout(signed(plan.error_width), plan.classes),
+            "size": unsigned(plan.error_size_bits),
+            "judged": 1,
         }
     )
 

@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import xor
 
-from amaranth import Cat, Module, Value
+from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,15 +12,21 @@ from locallearn.quant.lfsr import STATE_BITS, TAPS
 __all__ = ["LeapLfsr", "sequence"]
 
 
-def sequence(state: Value, count: int) -> Value:
+def sequence(m: Module, state: Value, count: int) -> Value:
     """The next `count` bits of the sequence, the first in bit 0: wires and XORs of the state only.
 
-    Made in words as long as the taps allow, which simulate many times faster than single bits.
+    Made in words as long as the taps allow, which simulate many times faster than single bits. Words that others are
+    made from are signals of `m`: an expression would be repeated in each place that it stands in.
     """
     bits = state
     while len(bits) < count:
         known, new = len(bits), min(min(TAPS), count - len(bits))
-        bits = Cat(bits, reduce(xor, (bits[known - tap :][:new] for tap in TAPS)))
+        word: Value = reduce(xor, (bits[known - tap :][:new] for tap in TAPS))
+        if known + new < count:
+            shared = Signal(new, name=f"bits_{known}")
+            m.d.comb += shared.eq(word)
+            word = shared
+        bits = Cat(bits, word)
     return bits[:count]
 
 
@@ -38,8 +44,9 @@ class LeapLfsr(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        following = sequence(m, self.state, self._leap + STATE_BITS)[self._leap :]
         with m.If(self.load):
             m.d.sync += self.state.eq(self.seed)
         with m.Elif(self.step):
-            m.d.sync += self.state.eq(sequence(self.state, self._leap + STATE_BITS)[self._leap :])
+            m.d.sync += self.state.eq(following)
         return m

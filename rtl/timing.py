@@ -12,6 +12,8 @@ __all__ = [
     "WRITTEN",
     "error_cycles",
     "group_cycles",
+    "score_cycles",
+    "tree_cycles",
 ]
 
 # The cycle after its issue in which a row's token ...
@@ -29,11 +31,25 @@ READOUT = 4
 """From a group's sums to its first activation; one follows a cycle."""
 
 
-def error_cycles(classes: int, learn: bool) -> int:
-    """From the scores to the predicted class and, where there is something to learn, the errors."""
-    return 3 * classes + 16 if learn else classes + 3
+def tree_cycles(terms: int) -> int:
+    """Of a tree of four-way sums, a register behind each level."""
+    return max(1, -(-(terms - 1).bit_length() // 2))
+
+
+def score_cycles(plan: LayerPlan) -> int:
+    """What scores come later than those of a matrix of +-1, which go straight into the sums."""
+    bits = len(plan.classifier.matrix_weights)
+    return tree_cycles(bits) if bits > 1 else 0
+
+
+def error_cycles(plan: LayerPlan, learn: bool) -> int:
+    """From the scores to the predicted class and, where there is something to learn, the layer's own errors."""
+    if plan.signed_scores:
+        return plan.classes + 7
+    return 3 * plan.classes + 16 if learn and plan.classifier.error == "local" else plan.classes + 3
 
 
 def group_cycles(plan: LayerPlan) -> int:
-    """From the order for a group of scaled errors until it is whole: one a cycle, through a tree of four-way sums."""
-    return plan.lanes + 4 + -(-plan.class_bits // 2)
+    """From the order for a group of scaled errors until it is whole: one a cycle, through a tree of sums."""
+    classes = 1 if plan.classifier.error == "label" else plan.classes
+    return plan.lanes + 4 + tree_cycles(classes * len(plan.classifier.feedback_weights))

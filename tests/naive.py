@@ -1,13 +1,13 @@
 """The network once more, as plainly as its equations: integers, fractions and loops.
 
 `locallearn.quant` computes with sums that were halved, shifts that were derived and registers that leap. Here
-the classifier M is +-1, numbers keep the meaning that their formats give them, the noise register moves one
-bit at a time, and nothing is shared with the golden model but the description and, from its plan, the seeds
-and the first weights. That both agree to the bit is the proof of what was halved, derived and leapt over.
+the matrices M and K are what they are, numbers keep the meaning that their formats give them, registers move one bit
+at a time, and nothing is shared with the golden model but the description and, from its plan, the seeds and the first
+weights. That both agree to the bit is the proof of what was halved, derived and leapt over.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -50,19 +50,27 @@ def exponential(units: int) -> int:
     return nearest
 
 
-def temperature(spec: NetworkSpec, layer: int) -> int:
-    """The difference of +-1 scores that counts as one unit: a quarter octave of probability.
+def entry(weights: Sequence[int], bits: Sequence[int]) -> int:
+    """An entry of a matrix: its weights, each with the sign of its bit."""
+    return sum(weight if bit else -weight for weight, bit in zip(weights, bits, strict=True))
 
-    Scores of N activations around 1 differ by about sqrt(N), which shall be 3 nats: 12 / ln 2 units.
+
+def magnitude(weights: Sequence[int]) -> int:
+    """The power of two below the quadratic mean of entries with these weights."""
+    return 2 ** floor(log(sum(weight * weight for weight in weights), 4) + 1e-9)
+
+
+def temperature(spec: NetworkSpec, layer: int) -> int:
+    """The difference of scores that counts as one unit: a quarter octave of probability.
+
+    Scores of N activations around 1 by +-1 differ by about sqrt(N), which shall be 3 nats: 12 / ln 2 units.
     """
-    own = spec.layers[layer].score_shift
-    if own is not None:
-        return 2 << own
     squared = (Decimal(2).ln() / 12) ** 2 * 4**spec.activation.fraction * spec.layers[layer].neurons
-    unit = 2
-    while 2 * unit**2 < squared:  # the power of two nearest by ratio
+    own = spec.layers[layer].score_shift
+    unit = 2 << (own or 0)
+    while own is None and 2 * unit**2 < squared:  # the power of two nearest by ratio
         unit *= 2
-    return unit
+    return unit * magnitude(spec.layers[layer].classifier.matrix_weights)
 
 
 def error_bits(spec: NetworkSpec) -> int:
@@ -77,7 +85,7 @@ def error_bits(spec: NetworkSpec) -> int:
 
 @dataclass(frozen=True)
 class NaiveTrace:
-    """What a layer made of one sample; `scores` are those of the +-1 classifier."""
+    """What a layer made of one sample; `scores` are S = M y."""
 
     events: list[tuple[int, int]]
     activations: list[int]
@@ -102,29 +110,53 @@ class NaiveLayer:
         self.rate_shift = next((shift for shift in given if shift is not None), own)
         self.temperature = temperature(spec, index)
         self.weights: list[list[int]] = plan.initial_weights().tolist()
-        signs = BitSerialLfsr(plan.classifier_seed)
-        self.signs = [[1 if signs.step() else -1 for _ in range(spec.classes)] for _ in range(self.neurons)]
+        self.classifier = layer.classifier
+        self.matrix, self.feedback = self.draw_matrices(plan.classifier_seed, plan.feedback_seed)
         self.noise = BitSerialLfsr(plan.noise_seed)
         self.counters = dict.fromkeys(("events", "words_read", "words_written", "learned", "skipped", "saturated"), 0)
 
-    def step(self, x: Sequence[int], label: int | None, decay: int) -> NaiveTrace:
-        """Infer one sample and learn from it where there is a label, at the rate 2^-(rate_shift + decay)."""
+    def draw_matrices(self, classifier_seed: int, feedback_seed: int) -> tuple[list[list[int]], list[list[int]]]:
+        """M and K, a row a neuron, from a register each; where K is only to have M's signs, they are its last bits."""
+        spec = self.classifier
+        register, other = BitSerialLfsr(classifier_seed), BitSerialLfsr(feedback_seed)
+        shared = {"symmetric": len(spec.matrix_weights), "sign-concordant": 1, "random": 0}[spec.feedback]
+        matrix, feedback = [], []
+        for _ in range(self.neurons):
+            matrix_row, feedback_row = [], []
+            for _ in range(self.spec.classes):
+                bits = [register.step() for _ in spec.matrix_weights]
+                own = [other.step() for _ in spec.feedback_weights[shared:]]
+                matrix_row.append(entry(spec.matrix_weights, bits))
+                feedback_row.append(entry(spec.feedback_weights, own + bits[len(bits) - shared :]))
+            matrix.append(matrix_row)
+            feedback.append(feedback_row)
+        return matrix, feedback
+
+    def infer(self, x: Sequence[int], label: int | None) -> NaiveTrace:
+        """The layer's answer to one sample, and where there is a label its own error."""
         one_half = 2**self.input_format.fraction // 2
         events = [(i, value) for i, value in enumerate(x) if value != 0] + [(self.inputs, one_half)]
-        groups = [range(self.neurons)[first : first + self.lanes] for first in range(0, self.neurons, self.lanes)]
         self.counters["events"] += len(events)
-        self.counters["words_read"] += len(events) * len(groups)
-
+        self.counters["words_read"] += len(events) * len(self.groups)
         activations = [self.activation(neuron, events) for neuron in range(self.neurons)]
         scores = [self.score(c, activations) for c in range(self.spec.classes)]
         error = None if label is None else self.error(scores, label)
-        if error is not None and any(error):
-            d = [self.projection(neuron, error) if activations[neuron] > 0 else 0 for neuron in range(self.neurons)]
-            self.learn(events, groups, d, decay)
-            self.counters["learned"] += 1
-        elif error is not None:
-            self.counters["skipped"] += 1
         return NaiveTrace(events, activations, scores, scores.index(max(scores)), error)
+
+    @property
+    def groups(self) -> list[range]:
+        """Neurons whose weights are side by side."""
+        return [range(self.neurons)[first : first + self.lanes] for first in range(0, self.neurons, self.lanes)]
+
+    def learn(self, trace: NaiveTrace, error: list[int], decay: int) -> None:
+        """Learn from a sample at the rate 2^-(rate_shift + decay)."""
+        if any(error):
+            active = [activation > 0 for activation in trace.activations]
+            d = [self.projection(neuron, error) if active[neuron] else 0 for neuron in range(self.neurons)]
+            self.update(trace.events, d, decay)
+            self.counters["learned"] += 1
+        else:
+            self.counters["skipped"] += 1
 
     def activation(self, neuron: int, events: list[tuple[int, int]]) -> int:
         """ReLU of the exact sum, to the nearest number of the activation's format, at most its largest."""
@@ -135,9 +167,24 @@ class NaiveLayer:
 
     def score(self, c: int, activations: list[int]) -> int:
         """S = M y."""
-        return sum(signs[c] * activation for signs, activation in zip(self.signs, activations, strict=True))
+        return sum(row[c] * activation for row, activation in zip(self.matrix, activations, strict=True))
 
     def error(self, scores: list[int], label: int) -> list[int]:
+        """By the layer's rule, in units of 2^-error_bits."""
+        if self.classifier.error == "label":
+            return [-(2 ** error_bits(self.spec)) if c == label else 0 for c in range(self.spec.classes)]
+        if self.classifier.loss == "squared-hinge":
+            return [self.hinge(score, c == label) for c, score in enumerate(scores)]
+        return self.softmax(scores, label)
+
+    def hinge(self, score: int, wanted: bool) -> int:
+        """-u max(0, 1 - u s) at least of a unit's size and at most of all but a unit of 2; 1 is 16 temperatures."""
+        sign = 1 if wanted else -1
+        one = 16 * self.temperature
+        size = floor(Fraction(one - sign * score, one) * 2 ** error_bits(self.spec))
+        return -sign * min(max(size, 0), 2 * 2 ** error_bits(self.spec) - 1)
+
+    def softmax(self, scores: list[int], label: int) -> list[int]:
         """softmax - onehot in units of 2^-error_bits, the sum below it rounded up to a power of two.
 
         All is rounded down but the label's entry, which makes the sum 0.
@@ -152,17 +199,17 @@ class NaiveLayer:
         return error
 
     def projection(self, neuron: int, error: list[int]) -> int:
-        """d = M^T e."""
-        return sum(sign * e for sign, e in zip(self.signs[neuron], error, strict=True))
+        """d = K e."""
+        return sum(entry * e for entry, e in zip(self.feedback[neuron], error, strict=True))
 
-    def learn(self, events: list[tuple[int, int]], groups: Sequence[range], d: list[int], decay: int) -> None:
+    def update(self, events: list[tuple[int, int]], d: list[int], decay: int) -> None:
         """W -= rate * d * x, each rounded up or down at random, for every group with an error and every event."""
         spec = self.spec
         smallest, largest = -(1 << (spec.weight.bits - 1)), (1 << (spec.weight.bits - 1)) - 1
-        rate = Fraction(1, 2 ** (self.rate_shift + decay))
+        rate = Fraction(1, 2 ** (self.rate_shift + decay) * magnitude(self.classifier.feedback_weights))
         # The value of one unit of x times one unit of d, at that rate and counted in units of the weights.
         unit = rate * Fraction(2**spec.weight.fraction, 2**self.input_format.fraction * 2 ** error_bits(spec))
-        for group in groups:
+        for group in self.groups:
             if not any(d[neuron] for neuron in group):
                 continue
             for i, value in events:
@@ -178,9 +225,12 @@ class NaiveLayer:
     def dither(self, lane: int) -> Fraction:
         """Between 0 and 1, in the middle of one of 2^n equal parts."""
         spec = self.spec
-        # d is even, so at the lowest rate a change has this many fraction bits: finer noise would alter nothing.
-        lowest_rate_shift = self.rate_shift + max(spec.training.decay)
-        finest = self.input_format.fraction + error_bits(spec) + lowest_rate_shift - spec.weight.fraction - 1
+        # At the lowest rate a change has this many fraction bits: finer noise would alter nothing. One less where the
+        # error sums to zero, as all d are even then.
+        source = spec.layers[-1].classifier if self.classifier.error == "top" else self.classifier
+        even = source.error == "local" and source.loss == "cross-entropy"
+        lowest = self.rate_shift + max(spec.training.decay) + log(magnitude(self.classifier.feedback_weights), 2)
+        finest = self.input_format.fraction + error_bits(spec) + round(lowest) - spec.weight.fraction - even
         bits = min(spec.noise_bits, finest)
         rotation = lane * LANE_ROTATION % 64
         seen = self.noise.state >> rotation | self.noise.state << (64 - rotation)
@@ -195,9 +245,17 @@ class NaiveNetwork:
         self.decay = 0
 
     def step(self, x: Sequence[int], label: int | None = None) -> list[NaiveTrace]:
-        """One sample through all layers; learns if labelled."""
+        """One sample through all layers, which then learn if it is labelled."""
         traces = []
         for layer in self.layers:
-            traces.append(layer.step(x, label, self.decay))
+            traces.append(layer.infer(x, label))
             x = traces[-1].activations
+        errors = [
+            traces[-1].error if layer.classifier.error == "top" else t.error
+            for layer, t in zip(self.layers, traces, strict=True)
+        ]
+        for number, (layer, error) in enumerate(zip(self.layers, errors, strict=True)):
+            if error is not None:
+                layer.learn(traces[number], error, self.decay)
+                traces[number] = replace(traces[number], error=error)
         return traces

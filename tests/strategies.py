@@ -1,6 +1,6 @@
 """Hypothesis strategies that more than one test draws from: descriptions of networks, and work for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -8,8 +8,18 @@ from hypothesis.extra.numpy import arrays
 from hypothesis.strategies import DrawFn, SearchStrategy
 from numpy.typing import NDArray
 
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
-from locallearn.quant.spec import MAX_DECAY, MAX_SHIFT, AugmentSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from locallearn.quant.spec import (
+    MAX_DECAY,
+    MAX_PROJECTION_BITS,
+    MAX_SHIFT,
+    AugmentSpec,
+    InputSpec,
+    LayerSpec,
+    NetworkSpec,
+    TrainingSpec,
+)
 
 __all__ = ["Step", "specs", "steps"]
 
@@ -22,8 +32,10 @@ def specs(
     max_layers: int = 3,
     max_classes: int = 12,
     max_lanes: int | None = None,
+    usual: bool = False,
 ) -> NetworkSpec:
-    """Any valid description within these sizes; `max_lanes` defaults to `max_neurons`."""
+    """Any valid description within these sizes; `max_lanes` defaults to `max_neurons`, `usual` leaves all layers their
+    usual classifiers."""
     inputs = InputSpec(draw(st.integers(1, max_inputs)), *draw(unsigned_formats()))
     activation = QFormat(*draw(unsigned_formats()))
     # Activations cannot have more fraction bits than the products that they are rounded from.
@@ -37,14 +49,23 @@ def specs(
     # Rates for which the update shifts right, by 1 to MAX_SHIFT bits: layer by layer, and common to all.
     ranges = []
     layer_count = draw(st.integers(1, max_layers))
-    for number in range(layer_count):
+    own_losses = st.just(ClassifierSpec()) if usual else classifier_specs(classes, error_fraction, max(decay))
+    top = draw(own_losses)
+    below = own_losses
+    if not usual and top.error == "local":
+        below |= others_errors(top, classes, error_fraction, max(decay))
+    classifiers = [*(draw(below) for _ in range(layer_count - 1)), top]
+    for number, classifier in enumerate(classifiers):
         fraction = inputs.fraction if number == 0 else activation.fraction
-        offset = fraction + error_fraction + max(decay) - weight.fraction - 1
+        source = top if classifier.error == "top" else classifier
+        halved = source.error == "local" and source.loss == "cross-entropy"
+        gain = len(classifier.feedback_weights) - 1 if classifier.feedback_weights != (1, 1) else 0
+        offset = fraction + error_fraction - halved + gain + max(decay) - weight.fraction
         ranges.append((max(0, 1 - offset), min(MAX_SHIFT, MAX_SHIFT - offset)))
     common = (max(low for low, _ in ranges), min(high for _, high in ranges))
 
     layers = []
-    for low, high in ranges:
+    for (low, high), classifier in zip(ranges, classifiers, strict=True):
         neurons = draw(st.integers(1, max_neurons))
         layers.append(
             LayerSpec(
@@ -53,6 +74,7 @@ def specs(
                 rate_shift=draw(st.none() | rate_shifts(low, high)),
                 score_shift=draw(st.none() | st.integers(0, 4) | st.integers(0, 16)),
                 init_shift=draw(st.none() | st.integers(0, min(16, weight.fraction))),
+                classifier=classifier,
             )
         )
     return NetworkSpec(
@@ -71,6 +93,41 @@ def specs(
             AugmentSpec(draw(st.integers(0, 4)), draw(st.booleans()), draw(st.integers(0, 8))),
         ),
     )
+
+
+def classifier_specs(classes: int, error_fraction: int, max_decay: int) -> SearchStrategy[ClassifierSpec]:
+    """What a layer can learn from without another layer, half of the time the usual."""
+    bits = st.integers(1, 8)
+    symmetric = st.builds(ClassifierSpec, bits=bits) | st.just(ClassifierSpec("ternary"))
+    concordant = st.builds(
+        ClassifierSpec, bits=bits, feedback=st.just("sign-concordant"), feedback_bits=st.integers(2, 8)
+    )
+    random = st.builds(ClassifierSpec, bits=bits, feedback=st.just("random"), feedback_bits=bits)
+    with_loss = st.builds(
+        replace, symmetric | concordant | random, loss=st.sampled_from(["cross-entropy", "squared-hinge"])
+    )
+    from_label = st.builds(replace, symmetric | random, error=st.just("label"))
+    unusual = (with_loss | from_label).filter(lambda spec: _fits(spec, spec, classes, error_fraction, max_decay))
+    return st.just(ClassifierSpec()) | unusual
+
+
+def others_errors(
+    top: ClassifierSpec, classes: int, error_fraction: int, max_decay: int
+) -> SearchStrategy[ClassifierSpec]:
+    """What a layer can learn from below a last layer with the classifier `top`: that one's error."""
+    bits = st.integers(1, 4)
+    random = st.builds(ClassifierSpec, feedback=st.just("random"), feedback_bits=bits, error=st.just("top"))
+    any_width = st.builds(ClassifierSpec, bits=bits, error=st.just("top")) | random
+    # The narrowest always fits where the top layer's own does.
+    narrowest = st.just(ClassifierSpec(error="top"))
+    return narrowest | any_width.filter(lambda spec: _fits(spec, top, classes, error_fraction, max_decay))
+
+
+def _fits(spec: ClassifierSpec, source: ClassifierSpec, classes: int, error_fraction: int, max_decay: int) -> bool:
+    """Whether errors of `source` can be brought back through the feedback of `spec`."""
+    one = 1 << error_fraction
+    largest = classes * (2 * one - 1) if source.loss == "squared-hinge" else one
+    return len(f"{largest * sum(spec.feedback_weights):b}") + 1 + max_decay <= MAX_PROJECTION_BITS
 
 
 @st.composite

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from locallearn.host.device import ChipDevice
 from locallearn.host.link import Link
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
 from locallearn.quant.registers import Kind
@@ -50,12 +51,16 @@ def random_spec(number: int) -> NetworkSpec:
     decay = tuple(mostly(0, 3, 0, 8) for _ in range(between(1, 4)))
 
     depth, classes = ((1, 2), (2, 10), (1, 100), (3, between(2, 20)), (6, between(2, 8)))[number % 5]
+    classifiers = random_classifiers(rng, depth, usual=number % 2 == 0)
+    sources = [classifiers[-1] if spec.error == "top" else spec for spec in classifiers]
     layers = []
     for index in range(depth):
         neurons = mostly(2, 24, 1, 40)
         fraction = inputs.fraction if index == 0 else activation.fraction
         # Rates at which weights move: the update shifts by few bits.
-        offset = fraction + error_bits + max(decay) - weight.fraction - 1
+        halved = sources[index].error == "local" and sources[index].loss == "cross-entropy"
+        gain = sum(classifiers[index].feedback_weights).bit_length() - 1
+        offset = fraction + error_bits + gain + max(decay) - weight.fraction - halved
         layers.append(
             LayerSpec(
                 neurons,
@@ -63,6 +68,7 @@ def random_spec(number: int) -> NetworkSpec:
                 rate_shift=max(0, mostly(4, 12, 1) - offset),
                 score_shift=None if rng.random() < 0.5 else mostly(0, 6, 0, 16),
                 init_shift=None if rng.random() < 0.5 else between(0, min(4, weight.fraction)),
+                classifier=classifiers[index],
             )
         )
     return NetworkSpec(
@@ -76,6 +82,30 @@ def random_spec(number: int) -> NetworkSpec:
         noise_bits=mostly(1, 12, 1, 16),
         training=TrainingSpec(decay=decay, seed=number),
     )
+
+
+def random_classifiers(rng: np.random.Generator, depth: int, usual: bool) -> list[ClassifierSpec]:
+    """Of all layers; unless `usual`, every choice that a description has, one or another at each layer."""
+    if usual:
+        return [ClassifierSpec()] * depth
+
+    def any_of(*choices: str) -> str:
+        return choices[rng.integers(len(choices))]
+
+    # Below a layer that learns from the label none can learn from the last one.
+    top = any_of("local", "local", "label")
+    others = ("local", "label") if top == "label" else ("local", "label", "top", "top")
+    classifiers = []
+    for index in range(depth):
+        error = top if index == depth - 1 else any_of(*others)
+        loss = any_of("cross-entropy", "squared-hinge") if error == "local" else "cross-entropy"
+        feedback = any_of("symmetric", "sign-concordant", "random")
+        if rng.random() < 0.3:
+            matrix = ClassifierSpec("ternary", feedback="symmetric" if feedback == "sign-concordant" else feedback)
+        else:
+            matrix = ClassifierSpec(bits=int(rng.integers(1, 4)), feedback=feedback)
+        classifiers.append(replace(matrix, feedback_bits=int(rng.integers(2, 4)), loss=loss, error=error))
+    return classifiers
 
 
 def target_of(number: int) -> Target:
@@ -133,7 +163,7 @@ class Comparison:
         for index, trace in enumerate(traces):
             plan = self.golden.plan.layers[index]
             assert_same(f"layer {index}: score", trace.scores, self.chip.read(index, Kind.SCORES)[:, 0])
-            if trace.error is not None:
+            if trace.error is not None and plan.classifier.error == "local":
                 assert_same(f"layer {index}: error of class", trace.error, self.chip.read(index, Kind.ERRORS)[:, 0])
             begin, end = self.chip.read(index, Kind.EVENT_SPAN)[:, 0]
             where = np.arange(begin, end if end > begin else end + plan.event_depth) % plan.event_depth
@@ -163,7 +193,7 @@ def test_random_specs_are_worth_comparing() -> None:
     for number in range(IN_CI):
         spec = random_spec(number)
         golden, rng = GoldenNetwork(spec), np.random.default_rng(0)
-        for x in quantise_pixels(spec, random_pixels(rng, 30, spec.input.size)):
+        for x in quantise_pixels(spec, random_pixels(rng, 120, spec.input.size)):
             golden.step(x, int(rng.integers(spec.classes)))
         layers = [layer.counters for layer in golden.layers]
         done["weights move"] += any(c.words_written for c in layers)
@@ -175,8 +205,10 @@ def test_random_specs_are_worth_comparing() -> None:
         done["weights move in single-port memories"] += target_of(number) is SINGLE_PORT and any(
             c.words_written for c in layers
         )
+        for kind in ("matrix", "feedback", "loss", "error"):
+            done.update({getattr(plan.classifier, kind) for plan in golden.plan.layers})
     assert done["weights move"] > IN_CI // 2
-    assert len(done) == 7
+    assert len(done) == 7 + 2 + 3 + 2 + 3
     assert min(done.values()) >= 3, done
 
 

@@ -39,7 +39,9 @@ def test_leap(leaps: Sequence[int], tmp_path: Path) -> None:
             claims.require(f"leaps_{leap}", ~leapt | (lfsr.state == states[leap]))
             claims.require(f"loads_{leap}", ~claims.past(lfsr.load) | (lfsr.state == claims.past(lfsr.seed)))
             claims.require(f"stays_{leap}", claims.past(lfsr.load | lfsr.step) | (lfsr.state == before))
-            claims.require(f"sequence_{leap}", sequence(before, leap) == Cat(state[0] for state in states[:leap]))
+            claims.require(
+                f"sequence_{leap}", sequence(claims.m, before, leap) == Cat(state[0] for state in states[:leap])
+            )
             claims.reach(f"leapt_{leap}", leapt & (before == 1))
 
     prove(LeapLfsr(leaps[0]), state, tmp_path)

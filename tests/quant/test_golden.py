@@ -11,18 +11,22 @@ from hypothesis.strategies import DataObject
 
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenLayer, GoldenNetwork, LayerTrace, quantise_pixels
+from locallearn.quant.plan import LayerPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
 from tests.compare import assert_same
 from tests.naive import NaiveLayer, NaiveNetwork, NaiveTrace
 from tests.strategies import Step, specs, steps
 
 
-def assert_same_trace(where: str, naive: NaiveTrace, golden: LayerTrace) -> None:
+def assert_same_trace(where: str, plan: LayerPlan, naive: NaiveTrace, golden: LayerTrace) -> None:
     assert_same(f"{where} event index", [index for index, _ in naive.events], golden.event_index)
     assert_same(f"{where} event value", [value for _, value in naive.events], golden.event_value)
     assert_same(f"{where} activation", naive.activations, golden.activations)
-    # S = 2 S' - sum(y): the +-1 classifier's scores from the halved one's.
-    assert_same(f"{where} score", naive.scores, 2 * golden.scores - golden.activations.sum())
+    scores = golden.scores
+    if not plan.signed_scores:
+        # S = 2 S' - sum(w) sum(y): the scores of M from those of its half.
+        scores = 2 * scores - sum(plan.classifier.matrix_weights) * golden.activations.sum()
+    assert_same(f"{where} score", naive.scores, scores)
     assert_same(f"{where} prediction", naive.predicted, golden.predicted)
     assert (naive.error is None) == (golden.error is None), f"{where} only one of the two has an error"
     if naive.error is not None and golden.error is not None:
@@ -42,7 +46,7 @@ def assert_same_run(naive: NaiveNetwork, golden: GoldenNetwork, work: Iterable[S
         traces = zip(naive.step(step.x.tolist(), step.label), golden.step(step.x, step.label), strict=True)
         for index, (expected, actual) in enumerate(traces):
             where = f"sample {number}, layer {index}:"
-            assert_same_trace(where, expected, actual)
+            assert_same_trace(where, golden.plan.layers[index], expected, actual)
             assert_same_state(where, naive.layers[index], golden.layers[index])
 
 

@@ -103,7 +103,7 @@ def test_normaliser_bits(classes: int) -> None:
 @st.composite
 def scored(draw: st.DrawFn) -> tuple[LayerPlan, np.ndarray, int]:
     """A layer, scores that it could have, and a label."""
-    spec = draw(specs(max_neurons=40) | specs(max_neurons=40, max_classes=256))
+    spec = draw(specs(max_neurons=40, usual=True) | specs(max_neurons=40, max_classes=256, usual=True))
     plan = LayerPlan(spec, draw(st.integers(0, len(spec.layers) - 1)))
     largest = draw(st.integers(0, plan.neurons * plan.output_format.max))
     scores = draw(st.lists(st.integers(0, largest), min_size=plan.classes, max_size=plan.classes))
@@ -135,7 +135,7 @@ def test_larger_scores_have_larger_errors(case: tuple[LayerPlan, np.ndarray, int
     assert (np.diff(error[ascending]) >= 0).all()
 
 
-@given(specs(max_classes=256), st.data())
+@given(specs(max_classes=256, usual=True), st.data())
 def test_error_reaches_its_bounds(spec: NetworkSpec, data: DataObject) -> None:
     """A wrong class beyond all doubt: +1 there, -1 at the label; h reaches both, and no narrower width holds it."""
     plan = LayerPlan(spec, 0)
@@ -154,7 +154,7 @@ def test_error_reaches_its_bounds(spec: NetworkSpec, data: DataObject) -> None:
     assert not fits_signed(plan.scaled_error_width - 1, one << plan.max_decay)
 
 
-@given(specs())
+@given(specs(usual=True))
 def test_no_error_when_right_beyond_doubt(spec: NetworkSpec) -> None:
     plan = LayerPlan(spec, 0)
     scores = np.zeros(plan.classes, np.int64)
@@ -256,7 +256,7 @@ def test_seeds_differ(spec: NetworkSpec, other: int) -> None:
     seeds = [
         seed
         for plan in (*NetworkPlan(spec).layers, *NetworkPlan(again).layers)
-        for seed in (plan.classifier_seed, plan.noise_seed)
+        for seed in (plan.classifier_seed, plan.noise_seed, plan.feedback_seed)
     ]
     assert all(0 < seed < 1 << 64 for seed in seeds)
     assert len(set(seeds)) == len(seeds)
@@ -266,6 +266,7 @@ def test_seeds_stay() -> None:
     """A seed means the same network tomorrow and with another NumPy, else runs cannot be repeated."""
     plan = plan_of()
     assert (plan.classifier_seed, plan.noise_seed) == (0x672D8EE56D6791FF, 0x8AE19CA14EB1072C)
+    assert plan.feedback_seed == 0x4915796D1322FC4A
     assert_same("weight", [-55, 24, 523, 923, 0], plan.initial_weights()[0])
 
 

@@ -47,11 +47,15 @@ fraction = 11
 neurons = 16
 lanes = 4
 rate_shift = 8
+[layers.classifier]
+matrix = "uniform"
 [[layers]]
 neurons = 8
 lanes = 2
 score_shift = 3
 init_shift = 2
+[layers.classifier]
+bits = 1
 [training]
 rate_shift = 7
 decay = [0, 1, 3]
@@ -193,6 +197,54 @@ def changed(changes: dict[str, Any]) -> str:
         ({"training.decay": []}, "training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]"),
         ({"training.augment.shift": -1}, "training.augment.shift = -1: must be between 0 and 65536"),
         ({"training.augment.cutout": 65537}, "training.augment.cutout = 65537: must be between 0 and 65536"),
+        # what a layer learns from
+        ({"layers.0.classifier": "ternary"}, "layers[0].classifier = 'ternary': must be a table"),
+        ({"layers.0.classifier.los": "x"}, "unknown key layers[0].classifier.los, did you mean loss?"),
+        (
+            {"layers.0.classifier.matrix": "signs"},
+            "layers[0].classifier.matrix = 'signs': must be one of uniform, ternary",
+        ),
+        (
+            {"layers.1.classifier.feedback": 1},
+            "layers[1].classifier.feedback = 1: must be one of symmetric, sign-concordant, random",
+        ),
+        (
+            {"layers.1.classifier.loss": "hinge"},
+            "layers[1].classifier.loss = 'hinge': must be one of cross-entropy, squared-hinge",
+        ),
+        ({"layers.1.classifier.error": "dfa"}, "layers[1].classifier.error = 'dfa': must be one of local, top, label"),
+        ({"layers.1.classifier.bits": 0}, "layers[1].classifier.bits = 0: must be between 1 and 8"),
+        ({"layers.1.classifier.bits": "4"}, f"layers[1].classifier.bits = '4': {WHOLE}"),
+        ({"layers.1.classifier.feedback_bits": 9}, "layers[1].classifier.feedback_bits = 9: must be between 1 and 8"),
+        (
+            {"layers.0.classifier": {"matrix": "ternary", "bits": 2}},
+            "layers[0].classifier.bits = 2: a ternary matrix has none to choose, leave it out",
+        ),
+        (
+            {"layers.0.classifier": {"matrix": "ternary", "feedback": "sign-concordant"}},
+            "layers[0].classifier.feedback = 'sign-concordant': the zeros of a ternary matrix have no sign",
+        ),
+        (
+            {"layers.0.classifier": {"feedback": "sign-concordant", "feedback_bits": 1}},
+            "layers[0].classifier.feedback_bits = 1: one is the sign, at least 2 are needed for magnitudes",
+        ),
+        (
+            {"layers.0.classifier": {"loss": "squared-hinge", "error": "label"}},
+            "layers[0].classifier.loss = 'squared-hinge': only a local error has a loss, error is 'label'",
+        ),
+        (
+            {"layers.1.classifier.error": "top"},
+            "layers[1].classifier.error = 'top': the last layer's own must be 'local', not 'top'",
+        ),
+        (
+            {"layers.0.classifier.error": "top", "layers.1.classifier.error": "label"},
+            "layers[0].classifier.error = 'top': the last layer's own must be 'local', not 'label'",
+        ),
+        (  # 255 * 10 * 127 takes 19 bits, a sign and 3 of decay
+            {"layers.0.classifier": {"bits": 8, "loss": "squared-hinge"}},
+            "layers[0].classifier: an error brought back to a neuron takes 23 bits, at most 22 are possible; fewer "
+            "feedback bits, error bits or decay make it smaller",
+        ),
         # impossible formats
         ({"input.bits": 9}, "input.bits = 9: must be between 1 and 8"),
         ({"input.bits": -1}, "input.bits = -1: must be between 1 and 8"),
@@ -306,6 +358,7 @@ def test_no_other_error_escapes(changes: dict[str, Any]) -> None:
         {"layers.1.rate_shift": 6},  # not there before
         {"training.augment.shift": 1},
         {"training.augment": {"flip": True}},
+        {"layers.0.classifier.loss": "squared-hinge"},
         {"layers": [{"neurons": 5}]},
         {"training.decay.1": 2},
     ],
@@ -454,6 +507,12 @@ def test_decay_of_every_epoch() -> None:
         {"layers": [{"neurons": 16, "lanes": 4, "rate_shift": 8}]},
         {"training.rate_shift": 8},
         {"training.decay": [0, 1, 2]},
+        {"layers.0.classifier.matrix": "ternary"},
+        {"layers.0.classifier.bits": 2},
+        {"layers.0.classifier.feedback": "random", "layers.0.classifier.feedback_bits": 1},
+        {"layers.0.classifier.loss": "squared-hinge"},
+        {"layers.0.classifier.error": "top"},
+        {"layers.0.classifier.error": "label"},
         # The same update shift as before, of an error that is one bit wider.
         {"training.decay": [0, 1, 4], "training.rate_shift": 6, "layers.0.rate_shift": 7},
     ],
@@ -471,6 +530,8 @@ def test_another_chip_has_another_fingerprint(changes: dict[str, Any]) -> None:
         {"training.augment": MISSING},
         {"error_bits": MISSING},  # 6, the default
         {"layers.1.init_shift": 3},  # the host writes the weights
+        {"layers.0.classifier": MISSING},
+        {"layers.0.classifier.feedback_bits": 8},  # of a feedback that is M^T
         {"layers.1.rate_shift": 7},  # what it takes from the training section anyway
     ],
 )

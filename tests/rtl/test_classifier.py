@@ -10,11 +10,13 @@ from cocotb.triggers import RisingEdge
 from numpy.typing import NDArray
 
 from locallearn.quant import classifier
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.plan import LayerPlan
+from locallearn.quant.spec import LayerSpec
 from locallearn.rtl.classifier import Classifier
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.target import GENERIC
-from locallearn.rtl.timing import group_cycles
+from locallearn.rtl.timing import group_cycles, score_cycles
 from locallearn.sim.bench import cycle, parameters, ports, start
 from locallearn.sim.streams import pack
 from tests.rtl.conftest import Bench
@@ -24,7 +26,7 @@ Ints = NDArray[np.int64]
 
 
 async def restart(dut: Any) -> None:
-    """To the first neuron's signs."""
+    """To the first neuron's entries."""
     dut.restart.value = 1
     await RisingEdge(dut.clk)
     dut.restart.value = 0
@@ -47,8 +49,11 @@ async def forward(dut: Any, plan: LayerPlan, activations: Ints) -> None:
 
 async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[int]], list[bool], set[int]]:
     """Project an error. Returns the groups, which of them were said to be 0, and the cycles that each took."""
-    for port, entry in zip(ports(dut, "errors", plan.classes), error.tolist(), strict=True):
-        port.value = entry
+    if plan.classifier.error == "label":
+        dut.label.value = int(error.argmin())
+    else:
+        for port, entry in zip(ports(dut, "errors", plan.classes), error.tolist(), strict=True):
+            port.value = entry
     groups, zero, took = [], [], set()
     start = dut.project
     for _ in range(plan.groups):
@@ -96,7 +101,7 @@ def any_activations(plan: LayerPlan) -> Ints:
 
 def any_error(plan: LayerPlan, scores: Ints) -> Ints:
     """As the error unit makes it, or of two classes only."""
-    if random.random() < 0.5:
+    if random.random() < 0.5 or plan.classifier.error == "label":
         return classifier.error(plan, scores, random.randrange(plan.classes))
     error = np.zeros(plan.classes, np.int64)
     one, other = random.sample(range(plan.classes), 2)
@@ -107,14 +112,17 @@ def any_error(plan: LayerPlan, scores: Ints) -> Ints:
 
 @cocotb.test()
 async def scores_and_projects(dut: Any) -> None:
-    """Samples one after another; the signs are the same in every pass, from any seed."""
+    """Samples one after another; the matrices are the same in every pass, from any seeds."""
     plan = parameters()
     await start(dut)
     stated = group_cycles(plan)
     for _ in range(12):
         seed, decay = random.getrandbits(64) | 1, random.randint(0, plan.max_decay)
-        signs = classifier.signs(plan, seed)
+        feedback_seed = random.getrandbits(64) | 1
+        matrix, feedback = classifier.matrices(plan, seed, feedback_seed)
         dut.seed.value = seed
+        if plan.feedback_bits:
+            dut.feedback_seed.value = feedback_seed
         if plan.max_decay:
             dut.decay.value = decay
         await restart(dut)
@@ -122,16 +130,18 @@ async def scores_and_projects(dut: Any) -> None:
         activations = any_activations(plan)
         await forward(dut, plan, activations)
         await restart(dut)
-        await RisingEdge(dut.clk)
-        scores = classifier.scores(signs, activations)
-        actual_scores = [int(port.value) for port in ports(dut, "scores", plan.classes)]
+        for _ in range(1 + score_cycles(plan)):
+            await RisingEdge(dut.clk)
+        scores = classifier.scores(matrix, activations)
+        values = [port.value for port in ports(dut, "scores", plan.classes)]
+        actual_scores = [value.to_signed() if plan.signed_scores else int(value) for value in values]
         assert actual_scores == scores.tolist(), (
             f"cycle {cycle()}, seed {seed}, activations {activations}: expected {scores}, actual {actual_scores}"
         )
 
         error = any_error(plan, scores)
         padded = np.zeros(plan.groups * plan.lanes, np.int64)
-        padded[: plan.neurons] = classifier.back_project(signs, error, activations) << (plan.max_decay - decay)
+        padded[: plan.neurons] = classifier.back_project(feedback, error, activations) << (plan.max_decay - decay)
         expected = padded.reshape(plan.groups, plan.lanes)
         groups, zero, took = await backward(dut, plan, error)
         assert groups == expected.tolist(), (
@@ -143,6 +153,10 @@ async def scores_and_projects(dut: Any) -> None:
         assert took == {stated}, f"cycle {cycle()}: expected {stated} cycles a group, actual {took}"
 
 
+def with_classifier(**choices: Any) -> LayerPlan:
+    return layer(layers=(LayerSpec(7, 3, classifier=ClassifierSpec(**choices)),), classes=5)
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -151,6 +165,12 @@ async def scores_and_projects(dut: Any) -> None:
         # Padding would reuse what is known of the first neurons, were it not told apart.
         pytest.param(layer(8, 3, classes=10, max_decay=3), id="padding, 10 classes"),
         pytest.param(layer(12, 6, classes=100, max_decay=8, error_bits=8), id="100 classes"),
+        pytest.param(with_classifier(bits=3, feedback="sign-concordant", feedback_bits=2), id="sign-concordant"),
+        pytest.param(with_classifier(bits=8, feedback="random", feedback_bits=8), id="random feedback"),
+        pytest.param(with_classifier(matrix="ternary", loss="squared-hinge"), id="ternary, hinge"),
+        pytest.param(with_classifier(feedback="sign-concordant", loss="squared-hinge"), id="sign-concordant, hinge"),
+        pytest.param(with_classifier(bits=2, error="label"), id="label"),
+        pytest.param(with_classifier(feedback="random", error="label"), id="label, random feedback"),
     ],
 )
 def test_classifier(bench: Bench, plan: LayerPlan) -> None:

@@ -140,9 +140,11 @@ class LayerBench:
     def send(self, x: NDArray[np.int64], label: int | None) -> None:
         """Offer a sample, and let the golden model answer it."""
         plan = self.plan
-        self._last = trace = self._golden.step(x, label, self._decay)
-        if trace.error is not None:
+        trace = self._golden.infer(x)
+        if label is not None:
+            trace = self._golden.learn(trace, self._golden.error(trace, label), self._decay)
             self._last_error = trace.error
+        self._last = trace
         shown = random.randrange(plan.classes) if label is None else label
         events = list(zip(trace.event_index.tolist(), trace.event_value.tolist(), strict=True))
         self._input.send(_stream(events, shown, label is not None, plan, scramble=True))
@@ -190,8 +192,8 @@ class LayerBench:
         plan, golden = self.plan, self._golden
         (index,) = x.nonzero()
         index, value = np.append(index, plan.inputs), np.append(x[index], plan.input_format.half)
-        signs = classifier.signs(plan, plan.classifier_seed)
-        predicted = classifier.classify(classifier.scores(signs, golden.memory.forward(index, value)))
+        matrix, _ = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
+        predicted = classifier.classify(classifier.scores(matrix, golden.memory.forward(index, value)))
         return (predicted + random.randrange(1, plan.classes)) % plan.classes
 
     async def compare(self) -> None:
@@ -298,7 +300,7 @@ async def infers_in_the_stated_time(dut: Any) -> None:
     # A cycle goes before a sample's first row.
     rows = 1 + plan.fan_in + (plan.groups - 1) * group
     activations = plan.neurons + (plan.groups - 1) * (SUM + 2) + READOUT
-    answer = activations + error_cycles(plan.classes, learn=False) + 2
+    answer = activations + error_cycles(plan, learn=False) + 2
     expected = max(rows, answer)
     assert intervals == [expected] * 4, f"expected {expected} cycles a sample, actual {intervals}"
 
