@@ -1,8 +1,9 @@
 """Whether a chip fits its board, and if not, which one nearest to it would."""
 
+import json
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from locallearn.fpga.boards import Board
 from locallearn.fpga.estimate import Estimate
@@ -11,7 +12,7 @@ from locallearn.fpga.estimate_cycles import estimate_layer_cycles
 from locallearn.fpga.estimate_resources import estimate_resources
 from locallearn.quant.errors import BuildError
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import LayerSpec, NetworkSpec
+from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["check_fit", "nearest_fit"]
 
@@ -35,10 +36,11 @@ def check_fit(estimate: Estimate) -> None:
 
 def nearest_fit(spec: NetworkSpec, board: Board, activity: Activity) -> NetworkSpec | None:
     """The network itself if it fits, else the fastest of fewer lanes that does; where none does, of the most neurons in
-    the same proportions; and where that is not enough, the same of fewer layers."""
+    the same proportions; and where that is not enough, the same of fewer layers, unless others learn from the last."""
     if _fits(spec, board):
         return spec
-    for count in range(len(spec.layers), 0, -1):
+    least = len(spec.layers) if any(layer.classifier.error == "top" for layer in spec.layers) else 1
+    for count in range(len(spec.layers), least - 1, -1):
         first = replace(spec, layers=spec.layers[:count])
         samples = replace(activity, layers=activity.layers[:count])
         if found := _with_fewer_lanes(first, board, samples) or _with_fewer_neurons(first, board, samples):
@@ -114,7 +116,7 @@ def _fits(spec: NetworkSpec, board: Board) -> bool:
 def _changes(spec: NetworkSpec, other: NetworkSpec) -> str:
     """What the command line has to say to make one of the other."""
     if len(spec.layers) != len(other.layers):
-        return f"--set 'layers=[{', '.join(map(_inline, other.layers))}]'"
+        return f"--set 'layers={_inline([layer.to_table() for layer in other.layers])}'"
     changes = [
         f"--set layers.{number}.{field}={getattr(found, field)}"
         for number, (given, found) in enumerate(zip(spec.layers, other.layers, strict=True))
@@ -124,6 +126,10 @@ def _changes(spec: NetworkSpec, other: NetworkSpec) -> str:
     return " ".join(changes)
 
 
-def _inline(layer: LayerSpec) -> str:
+def _inline(value: object) -> str:
     """As TOML has it in a line."""
-    return f"{{{', '.join(f'{name}={value}' for name, value in asdict(layer).items() if value is not None)}}}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}={_inline(entry)}' for name, entry in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return json.dumps(value)

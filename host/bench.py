@@ -120,7 +120,7 @@ def _warm_up(device: Device, x: NDArray[np.uint8], y: NDArray[np.int64]) -> int:
     """The first epoch from initial weights, as far as there is time; returns from how many samples it learned."""
     device.stream(x[:1], y[:1])  # compiles
     device.reset()
-    device.set_decay(device.spec.training.decay_at(0))
+    device.set_decay(device.spec.decay_at(0))
     end = time.perf_counter() + _WARM_UP
     return len(device.stream(x, y, stop=lambda: time.perf_counter() > end))
 
@@ -136,7 +136,7 @@ def _on_device(
         device.stream(x[:count], y[:count])
 
     device.reset()  # a chip knows no classifier before
-    device.set_decay(device.spec.training.decay_at(1))
+    device.set_decay(device.spec.decay_at(1))
     return _Contestant(name, learn, device, begin, alone=name != "sim")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from locallearn.host.link import Link
 from locallearn.quant.errors import DeviceError
-from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, quantise_pixels
+from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, quantise_pixels
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
@@ -98,8 +98,11 @@ class Device(ABC):
         """Initial weights, classifiers and noise of the spec's seed; no decay; counters cleared."""
 
     @abstractmethod
-    def set_decay(self, shift: int) -> None:
-        """The learning rate from here on is 2^-(rate_shift + shift)."""
+    def set_decay(self, shifts: Sequence[int]) -> None:
+        """Every layer's learning rate from here on is 2^-(rate_shift + its shift).
+
+        Raises ValueError where there is not one a layer, or it is beyond the layer's decay.
+        """
 
     @abstractmethod
     def read_weights(self) -> list[NDArray[np.int32]]:
@@ -163,8 +166,9 @@ class ModelDevice(Device):
         self.model = self._make(self.spec)
         self._samples = 0
 
-    def set_decay(self, shift: int) -> None:
-        self.model.decay = shift
+    def set_decay(self, shifts: Sequence[int]) -> None:
+        check_decay(self.spec, shifts)
+        self.model.decay = tuple(shifts)
 
     def read_weights(self) -> list[NDArray[np.int32]]:
         return self.model.weights
@@ -286,18 +290,25 @@ class ChipDevice(Device):
                 Kind.CLASSIFIER_SEED: plan.classifier_seed,
                 Kind.FEEDBACK_SEED: plan.feedback_seed,
                 Kind.NOISE_STATE: plan.noise_seed,
+                Kind.MASK_STATE: plan.mask_seed,
             }
             for kind, seed in seeds.items():
                 if (plan.index, kind) in self._regions:
                     self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
         self.write_weights([plan.initial_weights() for plan in self.plan.layers])
-        self.set_decay(0)
+        self.set_decay([0] * len(self.plan.layers))
         self.clear_counters()
 
-    def set_decay(self, shift: int) -> None:
-        if not 0 <= shift <= self.spec.max_decay:
-            raise ValueError(f"decay {shift}: must be between 0 and {self.spec.max_decay}")
-        self.write(CHIP, Kind.DECAY, np.array([shift]))
+    def set_decay(self, shifts: Sequence[int]) -> None:
+        check_decay(self.spec, shifts)
+        common = {shift for plan, shift in zip(self.plan.layers, shifts, strict=True) if not plan.has_own_decay}
+        if len(common) > 1:
+            raise ValueError(f"decay {tuple(shifts)}: layers without a decay of their own share one")
+        for shift in common:
+            self.write(CHIP, Kind.DECAY, np.array([shift]))
+        for plan, shift in zip(self.plan.layers, shifts, strict=True):
+            if plan.has_own_decay:
+                self.write(plan.index, Kind.DECAY, np.array([shift]))
 
     def read_layer_weights(self, layer: int) -> NDArray[np.int32]:
         """Of one layer, shape (neurons, fan_in)."""

@@ -20,7 +20,8 @@ METRICS = "metrics.jsonl"
 class Curves:
     """The finished epochs of a run.
 
-    epochs, decay             (epochs,) integers
+    epochs                    (epochs,) integers
+    decay                     (epochs, layers) integers
     held_out, train, learned  (epochs, layers) in %: accuracies, and the samples that were learned from
     """
 

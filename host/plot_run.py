@@ -70,11 +70,14 @@ def learning(curves: Curves, origin: Origin) -> Figure:
 
 
 def _add_decay(axes: Axes, curves: Curves) -> None:
-    """A grey step behind the curves, with its own scale on the right."""
+    """A grey step behind the curves, with its own scale on the right; lines in their colours if layers differ."""
     behind = axes.twinx()
     behind.grid(False)
     edges = np.append(curves.epochs - 0.5, curves.epochs[-1] + 0.5)
-    behind.stairs(curves.decay, edges, fill=True, color="#e2e2e2", label="decay")
+    behind.stairs(curves.decay.max(axis=1), edges, fill=True, color="#e2e2e2", label="decay")
+    if np.ptp(curves.decay, axis=1).any():
+        for decay, colour in zip(curves.decay.T, colours(curves.decay.shape[1]), strict=True):
+            behind.stairs(decay, edges, lw=0.8, color=colour, baseline=None)
     behind.set_ylim(0, 1.25 * curves.decay.max())
     behind.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     behind.set_ylabel("decay [bits]", color="#777777")

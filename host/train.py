@@ -75,9 +75,9 @@ def train(
         for epoch in range(epochs):
             name = f"epoch {epoch + 1}/{epochs}"
             pixels, labels = _samples(data, spec.training, epoch, limit)
-            decay = spec.training.decay_at(epoch)
+            decay = spec.decay_at(epoch)
             device.set_decay(decay)
-            metrics: dict[str, Any] = {"epoch": epoch + 1, "decay": decay, "test_accuracy[%]": None}
+            metrics: dict[str, Any] = {"epoch": epoch + 1, "decay": list(decay), "test_accuracy[%]": None}
             progress = display.task(f"{name} train", len(pixels))
             metrics |= _learn(device, pixels, labels, decay, follower, progress, stop)
             if not stop():
@@ -115,7 +115,7 @@ def _learn(
     device: Device,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    decay: int,
+    decay: tuple[int, ...],
     follower: Follower | None,
     progress: Callable[[int], None],
     stop: Stop,

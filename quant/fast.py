@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from locallearn.quant import classifier
 from locallearn.quant.lfsr import STATE_BITS, TAPS, LeapingLfsr
 from locallearn.quant.network import BatchTrace, LayerCounters, Model
-from locallearn.quant.plan import NOISE_LEAP, LayerPlan, lane_rotation
+from locallearn.quant.plan import MASK_LEAP, NOISE_LEAP, LayerPlan, lane_rotation
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["FastNetwork"]
@@ -50,6 +50,7 @@ class _Numbers(NamedTuple):
     margin_shift: int
     update_shift: int
     noise_bits: int
+    dropped: int
     weight_min: int
     weight_max: int
 
@@ -61,6 +62,7 @@ class _State(NamedTuple):
     matrix: NDArray[np.int32]  # (classes, padded) M or M', see `classifier.matrices`
     feedback: NDArray[np.int32]  # (classes, padded) K or K'
     words: NDArray[np.uint64]  # (groups * fan_in + 64,) noise, the next 64 words in front
+    mask: NDArray[np.uint64]  # (neurons + 64,) dropout's, the next 64 words in front
     counters: NDArray[np.int64]  # (6,) as LayerCounters
 
 
@@ -196,10 +198,26 @@ def _back_project(feedback, error, scale, scratch):  # type: ignore[no-untyped-d
 
 
 @_compiled
-def _next_noise(words, count):  # type: ignore[no-untyped-def]
+def _next_words(words, count):  # type: ignore[no-untyped-def]
     """With 64 words known, `count` more behind them: the recurrence of the bits holds between words, see `lfsr`."""
     for k in range(STATE_BITS, STATE_BITS + count):
         words[k] = words[k - TAPS[0]] ^ words[k - TAPS[1]] ^ words[k - TAPS[2]] ^ words[k - TAPS[3]]
+
+
+@_compiled
+def _move_on(words, count):  # type: ignore[no-untyped-def]
+    """Behind `count` words that were used."""
+    words[:STATE_BITS] = words[count : count + STATE_BITS].copy()
+
+
+@_compiled
+def _drop(mask, numbers, activations):  # type: ignore[no-untyped-def]
+    """Leave neurons out, each by its own byte."""
+    _next_words(mask, numbers.neurons)
+    for p in range(numbers.neurons):
+        if np.int64(mask[p] & np.uint64(0xFF)) < numbers.dropped:
+            activations[p] = 0
+    _move_on(mask, numbers.neurons)
 
 
 @_compiled
@@ -218,7 +236,7 @@ def _learn(memory, words, count, numbers, scratch):  # type: ignore[no-untyped-d
             if gradient[p]:
                 used += count
                 break
-    _next_noise(words, used)
+    _next_words(words, used)
 
     # All in 32 bits: a product has at most 26. Beyond a shift of 30 the noise is a multiple of what can be shifted
     # away before, so that the result is the same.
@@ -244,15 +262,17 @@ def _learn(memory, words, count, numbers, scratch):  # type: ignore[no-untyped-d
             kept = min(max(exact, low), high)
             clipped[p] += kept != exact
             row[p] = kept
-    words[:STATE_BITS] = words[used : used + STATE_BITS].copy()
+    _move_on(words, used)
     return used, clipped.sum()
 
 
 @_compiled
-def _infer(x, numbers, state, scratch, activations):  # type: ignore[no-untyped-def]
+def _infer(x, drop, numbers, state, scratch, activations):  # type: ignore[no-untyped-def]
     """`GoldenLayer.infer`; fills `activations` (neurons,), returns (events, predicted class)."""
     count = _list_events(x, numbers, scratch)
     _forward(state.memory, count, numbers, scratch)
+    if drop and numbers.dropped:
+        _drop(state.mask, numbers, scratch.activations)
     best = _classify(state.matrix, scratch)
     state.counters[_EVENTS] += count
     state.counters[_WORDS_READ] += count * numbers.groups
@@ -277,15 +297,15 @@ def _learn_from(error, size, count, scale, numbers, state, scratch):  # type: ig
 
 
 @_compiled
-def _run(x, labels, scale, table, numbers, state, scratch, activations, predicted, error_size):  # type: ignore[no-untyped-def]
-    """Samples x (n, inputs) through a layer, learning from those with a label that is not negative.
+def _run(x, labels, learns, scale, table, numbers, state, scratch, activations, predicted, error_size):  # type: ignore[no-untyped-def]
+    """Samples x (n, inputs) through a layer, which `learns` from those with a label that is not negative.
 
     Fills activations (n, neurons), predicted (n,) and error_size (n,). Returns the events of the last sample.
     """
     count = 0
     for k in range(len(x)):
-        count, predicted[k] = _infer(x[k], numbers, state, scratch, activations[k])
-        if labels[k] >= 0:
+        count, predicted[k] = _infer(x[k], labels[k] >= 0, numbers, state, scratch, activations[k])
+        if learns and labels[k] >= 0:
             error_size[k] = _find_error(labels[k], predicted[k], table, numbers, scratch)
             _learn_from(scratch.error, error_size[k], count, scale, numbers, state, scratch)
     return count
@@ -303,7 +323,11 @@ class _FastLayer:
         matrix[:, : plan.neurons], feedback[:, : plan.neurons] = (entries.T for entries in drawn)
         words = np.zeros(plan.weight_rows + STATE_BITS, np.uint64)
         words[:STATE_BITS] = LeapingLfsr(plan.noise_seed, NOISE_LEAP).take(STATE_BITS)
-        self._state = _State(np.zeros((plan.fan_in, padded), np.int16), matrix, feedback, words, np.zeros(6, np.int64))
+        mask = np.zeros(plan.neurons + STATE_BITS, np.uint64)
+        mask[:STATE_BITS] = LeapingLfsr(plan.mask_seed, MASK_LEAP).take(STATE_BITS)
+        self._state = _State(
+            np.zeros((plan.fan_in, padded), np.int16), matrix, feedback, words, mask, np.zeros(6, np.int64)
+        )
         self.weights = plan.initial_weights()
         self._scratch = _Scratch(
             inputs=np.zeros(plan.fan_in, np.int64),
@@ -332,6 +356,7 @@ class _FastLayer:
             plan.margin_shift,
             plan.update_shift,
             plan.noise_bits,
+            plan.dropped,
             plan.weight_format.min,
             plan.weight_format.max,
         )
@@ -349,6 +374,10 @@ class _FastLayer:
         return int(self._state.words[0])
 
     @property
+    def mask_state(self) -> int:
+        return int(self._state.mask[0])
+
+    @property
     def counters(self) -> LayerCounters:
         return LayerCounters(*self._state.counters.tolist())
 
@@ -356,13 +385,13 @@ class _FastLayer:
         self._state.counters[:] = 0
 
     def run(
-        self, x: NDArray[np.uint8], labels: NDArray[np.int64], decay: int
+        self, x: NDArray[np.uint8], labels: NDArray[np.int64], learns: bool, decay: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         activations = np.zeros((len(x), self.plan.neurons), np.uint8)
         predicted, error_size = np.zeros((2, len(x)), np.int64)
         scale, table = self.plan.max_decay - decay, classifier.TABLE
         results = activations, predicted, error_size
-        self._events = _run(x, labels, scale, table, self._numbers, self._state, self._scratch, *results)
+        self._events = _run(x, labels, learns, scale, table, self._numbers, self._state, self._scratch, *results)
         return results
 
     @property
@@ -371,7 +400,7 @@ class _FastLayer:
         return self._scratch.error
 
     def learn_last(self, error: NDArray[np.int32], size: int, decay: int) -> None:
-        """From the last sample, which had no label, and another layer's error."""
+        """From the last sample and another layer's error."""
         scale = self.plan.max_decay - decay
         _learn_from(error, size, self._events, scale, self._numbers, self._state, self._scratch)
 
@@ -403,15 +432,16 @@ class FastNetwork(Model):
     def _run(self, x: NDArray[np.uint8], labels: Ints) -> BatchTrace:
         """Layer by layer; where layers wait for the last one's error, a single sample."""
         activations, predicted, error_size = [], [], []
-        for layer in self._layers:
-            x, classes, errors = layer.run(x, labels if layer not in self._waiting else np.full(len(x), -1), self.decay)
+        for layer, decay in zip(self._layers, self.decay, strict=True):
+            x, classes, errors = layer.run(x, labels, layer not in self._waiting, decay)
             activations.append(x)
             predicted.append(classes)
             error_size.append(errors)
         if labels.max(initial=-1) >= 0:
             for layer in self._waiting:
-                layer.learn_last(self._layers[-1].error, error_size[-1][0], self.decay)
-                error_size[layer.plan.index] = error_size[-1]
+                index = layer.plan.index
+                layer.learn_last(self._layers[-1].error, error_size[-1][0], self.decay[index])
+                error_size[index] = error_size[-1]
         return BatchTrace(activations, np.stack(predicted, axis=1), np.stack(error_size, axis=1))
 
     @property
@@ -426,6 +456,10 @@ class FastNetwork(Model):
     @property
     def noise_states(self) -> list[int]:
         return [layer.noise_state for layer in self._layers]
+
+    @property
+    def mask_states(self) -> list[int]:
+        return [layer.mask_state for layer in self._layers]
 
     @property
     def counters(self) -> list[LayerCounters]:

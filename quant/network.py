@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from locallearn.quant import classifier
 from locallearn.quant.dense import DenseWeights
 from locallearn.quant.lfsr import LeapingLfsr
-from locallearn.quant.plan import NOISE_LEAP, LayerPlan, NetworkPlan
+from locallearn.quant.plan import MASK_LEAP, NOISE_LEAP, LayerPlan, NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LayerCounters",
     "LayerTrace",
     "Model",
+    "check_decay",
     "quantise_pixels",
 ]
 
@@ -84,13 +85,13 @@ class BatchTrace:
 class Model(ABC):
     """A network in software that does what the chip does, bit for bit.
 
-    `decay` is added to the learning rate's shift from the next sample on.
+    `decay` is what every layer's learning rate's shift has grown by, from the next sample on.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.spec = spec
         self.plan = NetworkPlan(spec)
-        self.decay = 0
+        self.decay: tuple[int, ...] = (0,) * len(spec.layers)
 
     @abstractmethod
     def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
@@ -115,6 +116,11 @@ class Model(ABC):
 
     @property
     @abstractmethod
+    def mask_states(self) -> list[int]:
+        """Of every layer's dropout mask, whether it has one or not."""
+
+    @property
+    @abstractmethod
     def counters(self) -> list[LayerCounters]:
         """Of every layer, since they were last cleared."""
 
@@ -130,8 +136,7 @@ class Model(ABC):
             wrong = labels[(labels < 0) | (labels >= self.spec.classes)]
             if wrong.size:
                 raise ValueError(f"label {wrong[0]}: must be between 0 and {self.spec.classes - 1}")
-        if not 0 <= self.decay <= self.spec.max_decay:
-            raise ValueError(f"decay {self.decay}: must be between 0 and {self.spec.max_decay}")
+        check_decay(self.spec, self.decay)
 
 
 class GoldenLayer:
@@ -142,16 +147,19 @@ class GoldenLayer:
         self.memory = DenseWeights(plan)
         self.memory.weights = plan.initial_weights()
         self.noise = LeapingLfsr(plan.noise_seed, NOISE_LEAP)
+        self.mask = LeapingLfsr(plan.mask_seed, MASK_LEAP)
         self.counters = LayerCounters()
         self._matrix, self._feedback = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
 
-    def infer(self, x: Ints) -> LayerTrace:
-        """What the layer makes of one sample, shape (inputs,)."""
+    def infer(self, x: Ints, drop: bool) -> LayerTrace:
+        """What the layer makes of one sample, shape (inputs,), with or without dropout."""
         plan, counters = self.plan, self.counters
         (index,) = x.nonzero()
         index = np.append(index, plan.inputs)
         value = np.append(x[index[:-1]], plan.input_format.half)
         activations = self.memory.forward(index, value)
+        if drop and plan.dropped:
+            activations[(self.mask.take(plan.neurons) & np.uint64(0xFF)) < plan.dropped] = 0
         scores = classifier.scores(self._matrix, activations)
         counters.events += len(index)
         counters.words_read += len(index) * plan.groups
@@ -196,14 +204,14 @@ class GoldenNetwork(Model):
         traces: list[LayerTrace] = []
         activations = x.astype(np.int64)
         for layer in self.layers:
-            traces.append(layer.infer(activations))
+            traces.append(layer.infer(activations, drop=label is not None))
             activations = traces[-1].activations
         if label is None:
             return traces
         errors = [layer.error(trace, label) for layer, trace in zip(self.layers, traces, strict=True)]
         return [
-            layer.learn(trace, errors[-1] if layer.plan.classifier.error == "top" else error, self.decay)
-            for layer, trace, error in zip(self.layers, traces, errors, strict=True)
+            layer.learn(trace, errors[-1] if layer.plan.classifier.error == "top" else error, decay)
+            for layer, trace, error, decay in zip(self.layers, traces, errors, self.decay, strict=True)
         ]
 
     def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
@@ -233,12 +241,23 @@ class GoldenNetwork(Model):
         return [layer.noise.state for layer in self.layers]
 
     @property
+    def mask_states(self) -> list[int]:
+        return [layer.mask.state for layer in self.layers]
+
+    @property
     def counters(self) -> list[LayerCounters]:
         return [layer.counters for layer in self.layers]
 
     def clear_counters(self) -> None:
         for layer in self.layers:
             layer.counters = LayerCounters()
+
+
+def check_decay(spec: NetworkSpec, decay: Sequence[int]) -> None:
+    """Raises ValueError where there is not one for every layer, or it is beyond the layer's largest."""
+    limits = [spec.max_decay(layer) for layer in range(len(spec.layers))]
+    if len(decay) != len(limits) or any(not 0 <= d <= limit for d, limit in zip(decay, limits, strict=True)):
+        raise ValueError(f"decay {tuple(decay)}: of every layer, at least 0 and at most {tuple(limits)}")
 
 
 def quantise_pixels(spec: NetworkSpec, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,7 +13,16 @@ from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.spec import NetworkSpec
 
-__all__ = ["BANK_LANES", "ERROR_TABLE", "EVENT_MARGIN", "NOISE_LEAP", "LayerPlan", "NetworkPlan", "lane_rotation"]
+__all__ = [
+    "BANK_LANES",
+    "ERROR_TABLE",
+    "EVENT_MARGIN",
+    "MASK_LEAP",
+    "NOISE_LEAP",
+    "LayerPlan",
+    "NetworkPlan",
+    "lane_rotation",
+]
 
 ERROR_TABLE = tuple(round(256 * 2 ** (-u / 4)) for u in range(36))
 """2^(-u/4) with 8 fraction bits; beyond the table it is 0. A quarter of an octave is fine enough for a softmax
@@ -21,6 +30,9 @@ whose result keeps 6 to 8 bits."""
 
 NOISE_LEAP = 32
 """Steps of the noise register between two weight words; a power of two, see `lfsr.LeapingLfsr`."""
+
+MASK_LEAP = 8
+"""Steps of the mask's register between two neurons: a byte each."""
 
 _NOISE_SPACING = 11
 """Odd, so that the rotations of 64 lanes all differ; more than the usual 8 noise bits, so neighbours share none."""
@@ -199,7 +211,17 @@ class LayerPlan:
 
     @property
     def max_decay(self) -> int:
-        return self.spec.max_decay
+        return self.spec.max_decay(self.index)
+
+    @property
+    def has_own_decay(self) -> bool:
+        """What its learning rate's shift has grown by is the layer's, not the chip's."""
+        return self.spec.layers[self.index].decay is not None
+
+    @property
+    def dropped(self) -> int:
+        """Of the 256 values of a neuron's byte of the mask, those that leave it out."""
+        return round(256 * self.spec.layers[self.index].dropout)
 
     @property
     def scaled_error_width(self) -> int:
@@ -230,7 +252,7 @@ class LayerPlan:
     def _seeds(self) -> tuple[int, ...]:
         sequence = np.random.SeedSequence([self.spec.training.seed, self.index])
         # The all-zero state is the one that an LFSR never leaves.
-        return tuple(int(word) or 1 for word in sequence.generate_state(3, np.uint64))
+        return tuple(int(word) or 1 for word in sequence.generate_state(4, np.uint64))
 
     @property
     def classifier_seed(self) -> int:
@@ -246,6 +268,11 @@ class LayerPlan:
     def feedback_seed(self) -> int:
         """First state of the register that makes a feedback matrix other than the classifier's."""
         return self._seeds[2]
+
+    @property
+    def mask_seed(self) -> int:
+        """First state of the register that says which neurons are dropped."""
+        return self._seeds[3]
 
     def initial_weights(self) -> NDArray[np.int32]:
         """Weights before learning, shape (neurons, fan_in): uniform, biases (the last column) 0."""

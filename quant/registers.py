@@ -37,7 +37,7 @@ class Kind(IntEnum):
     FINGERPRINT = 0
     """Chip: `NetworkSpec.fingerprint`."""
     DECAY = 1
-    """Chip: what the learning rate's shift has grown by."""
+    """Chip: what the learning rate's shift has grown by in all layers; layer, where its own has taken its place."""
     COUNTERS = 2
     """Chip and layers: see CHIP_COUNTERS and LAYER_COUNTERS; any write clears all of them."""
     WEIGHTS = 3
@@ -56,6 +56,8 @@ class Kind(IntEnum):
     """Layer: where the last sample's events begin, and where the next sample's will."""
     FEEDBACK_SEED = 10
     """Layer, where the feedback has bits of its own: the state that their generator starts each sample with."""
+    MASK_STATE = 11
+    """Layer with dropout: the mask's register."""
 
 
 CHIP_COUNTERS = (
@@ -98,7 +100,7 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
     """All regions of a chip by layer (or CHIP) and kind."""
     table = {
         (CHIP, Kind.FINGERPRINT): Region(1, 1, 32),
-        (CHIP, Kind.DECAY): Region(1, 1, max(1, plan.spec.max_decay.bit_length()), writable=True),
+        (CHIP, Kind.DECAY): Region(1, 1, max(1, max(plan.spec.training.decay).bit_length()), writable=True),
         (CHIP, Kind.COUNTERS): Region(len(CHIP_COUNTERS), 1, COUNTER_BITS, writable=True),
     }
     for p in plan.layers:
@@ -116,4 +118,8 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
             del table[p.index, Kind.ERRORS]
         if p.feedback_bits:
             table[p.index, Kind.FEEDBACK_SEED] = Region(1, 1, 64, writable=True)
+        if p.dropped:
+            table[p.index, Kind.MASK_STATE] = Region(1, 1, 64, writable=True)
+        if p.has_own_decay:
+            table[p.index, Kind.DECAY] = Region(1, 1, max(1, p.max_decay.bit_length()), writable=True)
     return table

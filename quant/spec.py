@@ -42,6 +42,18 @@ MAX_PROJECTION_BITS = 22
 """Of the scaled error: with an input of 8 bits and the noise, 32-bit arithmetic is exact in the compiled model."""
 
 
+def _check_share(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise SpecError(f"{what} = {value!r}: must be a number from 0 to below 1")
+
+
+def _check_decay(what: str, decay: tuple[int, ...]) -> None:
+    if not decay:
+        raise SpecError(f"{what}: empty, one entry an epoch is needed, such as [0, 0, 1, 2]")
+    for epoch, shift in enumerate(decay):
+        check_int(f"{what}[{epoch}]", shift, 0, MAX_DECAY)
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What one sample is: `size` unsigned numbers. Pixels of 8 bits lose their low bits where `bits` < 8."""
@@ -67,6 +79,9 @@ class LayerSpec:
                  units, whatever the layer's width
     init_shift   initial weights are uniform in +-2^-init_shift; None takes it from the fan-in
     classifier   what the layer learns from
+    dropout      chance of every neuron to be left out of a training sample, in steps of 1/256: it passes on nothing,
+                 adds nothing to scores and learns nothing. Without labels all neurons work, and nothing is rescaled
+    decay        as the training section's, which it takes the place of in this layer
     """
 
     neurons: int
@@ -75,6 +90,19 @@ class LayerSpec:
     score_shift: int | None = None
     init_shift: int | None = None
     classifier: ClassifierSpec = field(default_factory=ClassifierSpec)
+    dropout: float = 0.0
+    decay: tuple[int, ...] | None = None
+
+    def to_table(self) -> dict[str, Any]:
+        """As TOML has it. The usual classifier and no dropout are left out: they would hide what matters."""
+        table = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        if self.classifier == ClassifierSpec():
+            del table["classifier"]
+        if not self.dropout:
+            del table["dropout"]
+        if self.decay is not None:
+            table["decay"] = list(self.decay)
+        return table
 
 
 @dataclass(frozen=True)
@@ -113,10 +141,6 @@ class TrainingSpec:
     @property
     def epochs(self) -> int:
         return len(self.decay)
-
-    def decay_at(self, epoch: int) -> int:
-        """The shift added in `epoch`, counted from 0."""
-        return self.decay[min(epoch, len(self.decay) - 1)]
 
 
 @dataclass(frozen=True)
@@ -166,6 +190,9 @@ class NetworkSpec:
                 if value is not None:
                     check_int(f"{where}.{name}", value, 0, high)
             layer.classifier.check(f"{where}.classifier")
+            _check_share(f"{where}.dropout", layer.dropout)
+            if layer.decay is not None:
+                _check_decay(f"{where}.decay", layer.decay)
         last = self.layers[-1].classifier.error
         for number, layer in enumerate(self.layers):
             if layer.classifier.error == "top" and last != "local":
@@ -175,15 +202,10 @@ class NetworkSpec:
         if self.training.rate_shift is not None:
             check_int("training.rate_shift", self.training.rate_shift, 0, MAX_SHIFT)
         check_int("training.seed", self.training.seed, 0, (1 << 64) - 1)
-        if not self.training.decay:
-            raise SpecError("training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]")
-        for epoch, shift in enumerate(self.training.decay):
-            check_int(f"training.decay[{epoch}]", shift, 0, MAX_DECAY)
+        _check_decay("training.decay", self.training.decay)
         for name in ("shift", "cutout"):
             check_int(f"training.augment.{name}", getattr(self.training.augment, name), 0, MAX_INPUTS)
-        drop = self.training.augment.drop
-        if isinstance(drop, bool) or not isinstance(drop, int | float) or not 0 <= drop < 1:
-            raise SpecError(f"training.augment.drop = {drop!r}: must be a number from 0 to below 1")
+        _check_share("training.augment.drop", self.training.augment.drop)
         if not isinstance(self.training.augment.flip, bool):
             raise SpecError(f"training.augment.flip = {self.training.augment.flip!r}: must be true or false")
         self._check_shifts()
@@ -206,7 +228,7 @@ class NetworkSpec:
                     f"shift of {shift}; rate_shift must be between {max(0, 1 - offset)} and "
                     f"{MAX_SHIFT - max(0, offset)}"
                 )
-            width = self.projection_max(number).bit_length() + 1 + self.max_decay
+            width = self.projection_max(number).bit_length() + 1 + self.max_decay(number)
             if width > MAX_PROJECTION_BITS:
                 raise SpecError(
                     f"layers[{number}].classifier: an error brought back to a neuron takes {width} bits, at most "
@@ -220,10 +242,19 @@ class NetworkSpec:
 
     # -- numbers that more than one reader needs -------------------------------------------------------
 
-    @property
-    def max_decay(self) -> int:
-        """The largest entry of the decay: the chip's scaled error has that many bits to spare."""
-        return max(self.training.decay)
+    def decay(self, layer: int) -> tuple[int, ...]:
+        """A layer's decay: its own, or the training section's."""
+        own = self.layers[layer].decay
+        return self.training.decay if own is None else own
+
+    def decay_at(self, epoch: int) -> tuple[int, ...]:
+        """What every layer's shift has grown by in `epoch`, counted from 0."""
+        schedules = [self.decay(layer) for layer in range(len(self.layers))]
+        return tuple(schedule[min(epoch, len(schedule) - 1)] for schedule in schedules)
+
+    def max_decay(self, layer: int) -> int:
+        """The largest entry of a layer's decay: its scaled error has that many bits to spare."""
+        return max(self.decay(layer))
 
     @property
     def error_fraction(self) -> int:
@@ -256,7 +287,7 @@ class NetworkSpec:
         """
         fraction = self.input_format(layer).fraction + self.projection_fraction(layer)
         gain = _gain(self.layers[layer].classifier.feedback_weights)
-        return fraction + gain + self.rate_shift(layer) + self.max_decay - self.weight.fraction
+        return fraction + gain + self.rate_shift(layer) + self.max_decay(layer) - self.weight.fraction
 
     def error_sums_to_zero(self, layer: int) -> bool:
         """Whether the entries of the error that a layer learns from do: a softmax and a one-hot both sum to 1."""
@@ -340,7 +371,7 @@ class NetworkSpec:
         Names, the seed, the order of the decay and the augmentation shape no hardware, so one chip serves all.
         """
         table = _to_table(self)
-        table["training"] = {"max_decay": self.max_decay}
+        table["training"] = {"max_decay": max(self.training.decay)}
         table["layers"] = [
             {
                 "neurons": layer.neurons,
@@ -349,6 +380,8 @@ class NetworkSpec:
                 "score": self.score_shift(number),
             }
             | ({} if layer.classifier.shape == ClassifierSpec().shape else {"classifier": layer.classifier.shape})
+            | ({} if layer.decay is None else {"max_decay": max(layer.decay)})
+            | ({} if layer.dropout == 0 else {"dropout": layer.dropout})
             for number, layer in enumerate(self.layers)
         ]
         table["error_bits"] = self.error_fraction
@@ -366,12 +399,7 @@ def _to_table(spec: NetworkSpec) -> dict[str, Any]:
     table = {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
     for name in ("activation", "weight"):
         del table[name]["signed"]
-    # Most layers have the usual classifier: a table of its own would hide the few numbers that matter.
-    usual = dataclasses.asdict(ClassifierSpec())
-    table["layers"] = [
-        {k: v for k, v in layer.items() if v is not None and (k, v) != ("classifier", usual)}
-        for layer in table["layers"]
-    ]
+    table["layers"] = [layer.to_table() for layer in spec.layers]
     table["training"] = {k: v for k, v in table["training"].items() if v is not None}
     table["training"]["decay"] = list(table["training"]["decay"])
     return table
@@ -412,8 +440,16 @@ def _format(where: str, table: object, signed: bool) -> QFormat:
     return QFormat(table["bits"], table["fraction"], signed)
 
 
+def _decay(where: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise SpecError(f"{where} = {value!r}: must be a list, one shift an epoch")
+    return tuple(value)
+
+
 def _layer(where: str, table: object) -> LayerSpec:
     fields = _section(where, table, LayerSpec)
+    if fields.get("decay") is not None:
+        fields["decay"] = _decay(f"{where}.decay", fields["decay"])
     if "classifier" in fields:
         where = f"{where}.classifier"
         fields["classifier"] = ClassifierSpec(**_section(where, fields["classifier"], ClassifierSpec))
@@ -437,9 +473,7 @@ def _from_table(table: dict[str, Any]) -> NetworkSpec:
     if "training" in fields:
         training = _section("training", fields["training"], TrainingSpec)
         if "decay" in training:
-            if not isinstance(training["decay"], list):
-                raise SpecError(f"training.decay = {training['decay']!r}: must be a list, one shift an epoch")
-            training["decay"] = tuple(training["decay"])
+            training["decay"] = _decay("training.decay", training["decay"])
         if "augment" in training:
             training["augment"] = AugmentSpec(**_section("training.augment", training["augment"], AugmentSpec))
         fields["training"] = TrainingSpec(**training)

@@ -78,7 +78,7 @@ class Chip(wiring.Component):
             access.o.ready.eq(self.o.ready),
         ]
 
-        decay = Signal(range(max(2, self.plan.spec.max_decay + 1)))
+        decay = Signal(range(max(2, max(self.plan.spec.training.decay) + 1)))
         steps = {"cycles": busy, "samples": sent, "link_errors": decoder.error | access.error}
         m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps, self._target)
         for layer in layers:

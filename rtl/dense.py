@@ -20,7 +20,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.lfsr import STATE_BITS
-from locallearn.quant.plan import NOISE_LEAP, NetworkPlan
+from locallearn.quant.plan import MASK_LEAP, NOISE_LEAP, NetworkPlan
 from locallearn.quant.registers import LAYER_COUNTERS, Kind
 from locallearn.rtl.bank import LaneBank, control_layout
 from locallearn.rtl.classifier import Classifier
@@ -29,7 +29,7 @@ from locallearn.rtl.error import ErrorUnit
 from locallearn.rtl.events import EventBuffer
 from locallearn.rtl.hinge import HingeUnit
 from locallearn.rtl.largest import Largest
-from locallearn.rtl.layouts import AccessSignature, error_layout, event_layout, result_layout
+from locallearn.rtl.layouts import AccessSignature, activation_layout, error_layout, event_layout, result_layout
 from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.sequencer import Sequencer, token_layout
@@ -49,7 +49,8 @@ class DenseLayer(wiring.Component):
     i       events of samples, see `event_layout`
     o       events for the next layer; the last layer has none
     result  one for every sample, in order
-    decay   what the learning rate's shift has grown by; changes only while nothing is in flight
+    decay   what the learning rate's shift has grown by, where the layer has none of its own; changes only while
+            nothing is in flight
     working a sample is held here, until it has been learned, passed on and counted
     busy    anything in the chip is in flight: the counters count
     access  the host's access to the layer's regions; only while nothing is in flight
@@ -95,6 +96,8 @@ class DenseLayer(wiring.Component):
         self._fetch, self._store, self._shift = Signal(name="fetch"), Signal(name="store"), Signal(name="shift")
         self._weight = Signal(signed(p.weight_format.bits), name="weight")
         self._accessed = Signal(name="accessed")
+        if p.has_own_decay:
+            self._own_decay = Signal(range(max(2, p.max_decay + 1)), name="own_decay")
         saturated = self._pipeline(m)
         counts = self._judge(m)
         m.submodules.counters = self._counters = CounterBank(
@@ -212,20 +215,21 @@ class DenseLayer(wiring.Component):
         sample = buffer.samples[0]
         taken, judging = Signal(), Signal()
 
+        passed = self._drop(m, taken) if self._plan.dropped else readout.o.payload
         ready: Value | int = 1
         passed_on: Value | int = 1
         if self._next is not None:
             bias = Signal()
             out = self.o.payload
             m.d.comb += [
-                self.o.valid.eq(bias | (readout.o.valid & readout.o.payload.active)),
-                out.index.eq(Mux(bias, self._next.inputs, readout.o.payload.index)),
-                out.value.eq(Mux(bias, self._next.input_format.half, readout.o.payload.value)),
+                self.o.valid.eq(bias | (readout.o.valid & passed.active)),
+                out.index.eq(Mux(bias, self._next.inputs, passed.index)),
+                out.value.eq(Mux(bias, self._next.input_format.half, passed.value)),
                 out.last.eq(bias),
                 out.label.eq(sample.label),
                 out.learn.eq(sample.learn),
             ]
-            ready = self.o.ready | ~readout.o.payload.active
+            ready = self.o.ready | ~passed.active
             passed_on = ~bias
             with m.If(bias & self.o.ready):
                 m.d.sync += bias.eq(0)
@@ -234,9 +238,9 @@ class DenseLayer(wiring.Component):
         m.d.comb += [
             readout.o.ready.eq(ready),
             taken.eq(readout.o.valid & readout.o.ready),
-            classifier.activation.eq(readout.o.payload),
+            classifier.activation.eq(passed),
             classifier.take.eq(taken),
-            classifier.decay.eq(self.decay),
+            classifier.decay.eq(self._own_decay if self._plan.has_own_decay else self.decay),
         ]
         size, known = self._find_error(m)
         m.d.comb += [
@@ -294,6 +298,20 @@ class DenseLayer(wiring.Component):
             "starved": self.busy & sequencer.starved,
             "waiting": self.busy & sequencer.waiting,
         }
+
+    def _drop(self, m: Module, taken: Value) -> Any:
+        """The activation that is read out, 0 where the mask leaves its neuron out of a labelled sample."""
+        m.submodules.mask = self._mask = LeapLfsr(MASK_LEAP)
+        sample = self._buffer.samples[0]
+        kept = ~sample.learn | (self._mask.state[:MASK_LEAP] >= self._plan.dropped)
+        passed = Signal(activation_layout(self._plan))
+        m.d.comb += [
+            self._mask.step.eq(taken & sample.learn),
+            passed.eq(self._readout.o.payload),
+            passed.value.eq(Mux(kept, self._readout.o.payload.value, 0)),
+            passed.active.eq(self._readout.o.payload.active & kept),
+        ]
+        return passed
 
     def _find_error(self, m: Module) -> tuple[Value, Value]:
         """What the oldest sample is learned from. Returns its size, and whether that and the prediction are known."""
@@ -381,6 +399,17 @@ class DenseLayer(wiring.Component):
         with m.If(write & kind[Kind.CLASSIFIER_SEED]):
             m.d.sync += seed.eq(access.data)
 
+        own: dict[Kind, Value] = {}
+        if p.feedback_bits:
+            own[Kind.FEEDBACK_SEED] = feedback_seed
+        if p.dropped:
+            m.d.comb += [self._mask.seed.eq(access.data), self._mask.load.eq(write & kind[Kind.MASK_STATE])]
+            own[Kind.MASK_STATE] = self._mask.state
+        if p.has_own_decay:
+            own[Kind.DECAY] = self._own_decay
+            with m.If(write & kind[Kind.DECAY]):
+                m.d.sync += self._own_decay.eq(access.data)
+
         # Where the last sample began is history to the buffer; only the host asks for it.
         begin = Signal(range(p.event_depth))
         with m.If(self._buffer.release):
@@ -400,7 +429,6 @@ class DenseLayer(wiring.Component):
             **errors,
             Kind.EVENTS: self._buffer.event.as_value(),
             Kind.EVENT_SPAN: Mux(access.row[0], self._buffer.start, begin),
+            **own,
         }
-        if p.feedback_bits:
-            values[Kind.FEEDBACK_SEED] = feedback_seed
         m.d.sync += access.read.eq(reduce(or_, (Mux(kind[region], value, 0) for region, value in values.items())))

@@ -113,6 +113,9 @@ class NaiveLayer:
         self.classifier = layer.classifier
         self.matrix, self.feedback = self.draw_matrices(plan.classifier_seed, plan.feedback_seed)
         self.noise = BitSerialLfsr(plan.noise_seed)
+        self.mask = BitSerialLfsr(plan.mask_seed)
+        self.dropout = Fraction(round(256 * layer.dropout), 256)
+        self.decays = spec.training.decay if layer.decay is None else layer.decay
         self.counters = dict.fromkeys(("events", "words_read", "words_written", "learned", "skipped", "saturated"), 0)
 
     def draw_matrices(self, classifier_seed: int, feedback_seed: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -139,9 +142,16 @@ class NaiveLayer:
         self.counters["events"] += len(events)
         self.counters["words_read"] += len(events) * len(self.groups)
         activations = [self.activation(neuron, events) for neuron in range(self.neurons)]
+        if label is not None and self.dropout:
+            kept = [self.kept() for _ in activations]
+            activations = [activation if keep else 0 for activation, keep in zip(activations, kept, strict=True)]
         scores = [self.score(c, activations) for c in range(self.spec.classes)]
         error = None if label is None else self.error(scores, label)
         return NaiveTrace(events, activations, scores, scores.index(max(scores)), error)
+
+    def kept(self) -> bool:
+        """Whether the next neuron's byte of the mask, as a fraction of 1, says that it takes part."""
+        return Fraction(sum(self.mask.step() << bit for bit in range(8)), 256) >= self.dropout
 
     @property
     def groups(self) -> list[range]:
@@ -229,7 +239,7 @@ class NaiveLayer:
         # error sums to zero, as all d are even then.
         source = spec.layers[-1].classifier if self.classifier.error == "top" else self.classifier
         even = source.error == "local" and source.loss == "cross-entropy"
-        lowest = self.rate_shift + max(spec.training.decay) + log(magnitude(self.classifier.feedback_weights), 2)
+        lowest = self.rate_shift + max(self.decays) + log(magnitude(self.classifier.feedback_weights), 2)
         finest = self.input_format.fraction + error_bits(spec) + round(lowest) - spec.weight.fraction - even
         bits = min(spec.noise_bits, finest)
         rotation = lane * LANE_ROTATION % 64
@@ -242,7 +252,7 @@ class NaiveNetwork:
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.layers = [NaiveLayer(spec, index) for index in range(len(spec.layers))]
-        self.decay = 0
+        self.decay = (0,) * len(self.layers)
 
     def step(self, x: Sequence[int], label: int | None = None) -> list[NaiveTrace]:
         """One sample through all layers, which then learn if it is labelled."""
@@ -256,6 +266,6 @@ class NaiveNetwork:
         ]
         for number, (layer, error) in enumerate(zip(self.layers, errors, strict=True)):
             if error is not None:
-                layer.learn(traces[number], error, self.decay)
+                layer.learn(traces[number], error, self.decay[number])
                 traces[number] = replace(traces[number], error=error)
         return traces

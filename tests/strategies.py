@@ -44,28 +44,31 @@ def specs(
     classes = draw(st.integers(2, max_classes))
     error_bits = draw(st.none() | st.integers(2, 8))
     error_fraction = max(6, (classes - 1).bit_length()) if error_bits is None else error_bits
-    decay = tuple(draw(st.lists(st.integers(0, MAX_DECAY), min_size=1, max_size=8)))
+    schedules = st.lists(st.integers(0, MAX_DECAY), min_size=1, max_size=8).map(tuple)
+    decay = draw(schedules)
 
     # Rates for which the update shifts right, by 1 to MAX_SHIFT bits: layer by layer, and common to all.
     ranges = []
     layer_count = draw(st.integers(1, max_layers))
-    own_losses = st.just(ClassifierSpec()) if usual else classifier_specs(classes, error_fraction, max(decay))
+    decays = [draw(st.none() | schedules) for _ in range(layer_count)]
+    largest = [max(decay if own is None else own) for own in decays]
+    own_losses = st.just(ClassifierSpec()) if usual else classifier_specs(classes, error_fraction, max(largest))
     top = draw(own_losses)
     below = own_losses
     if not usual and top.error == "local":
-        below |= others_errors(top, classes, error_fraction, max(decay))
+        below |= others_errors(top, classes, error_fraction, max(largest))
     classifiers = [*(draw(below) for _ in range(layer_count - 1)), top]
-    for number, classifier in enumerate(classifiers):
+    for number, (classifier, largest_decay) in enumerate(zip(classifiers, largest, strict=True)):
         fraction = inputs.fraction if number == 0 else activation.fraction
         source = top if classifier.error == "top" else classifier
         halved = source.error == "local" and source.loss == "cross-entropy"
-        gain = len(classifier.feedback_weights) - 1 if classifier.feedback_weights != (1, 1) else 0
-        offset = fraction + error_fraction - halved + gain + max(decay) - weight.fraction
+        gain = classifier.feedback_weights[-1].bit_length() - 1
+        offset = fraction + error_fraction - halved + gain + largest_decay - weight.fraction
         ranges.append((max(0, 1 - offset), min(MAX_SHIFT, MAX_SHIFT - offset)))
     common = (max(low for low, _ in ranges), min(high for _, high in ranges))
 
     layers = []
-    for (low, high), classifier in zip(ranges, classifiers, strict=True):
+    for (low, high), classifier, own_decay in zip(ranges, classifiers, decays, strict=True):
         neurons = draw(st.integers(1, max_neurons))
         layers.append(
             LayerSpec(
@@ -75,6 +78,8 @@ def specs(
                 score_shift=draw(st.none() | st.integers(0, 4) | st.integers(0, 16)),
                 init_shift=draw(st.none() | st.integers(0, min(16, weight.fraction))),
                 classifier=classifier,
+                dropout=draw(st.just(0) | st.floats(0, 1, exclude_max=True)),
+                decay=own_decay,
             )
         )
     return NetworkSpec(
@@ -156,7 +161,7 @@ class Step:
 
     x: NDArray[np.uint8]
     label: int | None
-    decay: int
+    decay: tuple[int, ...]
 
 
 @st.composite
@@ -169,6 +174,6 @@ def steps(draw: DrawFn, spec: NetworkSpec, min_size: int = 4, max_size: int = 10
         Step,
         x=dense | sparse,
         label=st.sampled_from([*range(spec.classes), None]),
-        decay=st.integers(0, spec.max_decay),
+        decay=st.tuples(*(st.integers(0, spec.max_decay(layer)) for layer in range(len(spec.layers)))),
     )
     return draw(st.lists(step, min_size=min_size, max_size=max_size))

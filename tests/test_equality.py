@@ -51,7 +51,8 @@ def random_spec(number: int) -> NetworkSpec:
     decay = tuple(mostly(0, 3, 0, 8) for _ in range(between(1, 4)))
 
     depth, classes = ((1, 2), (2, 10), (1, 100), (3, between(2, 20)), (6, between(2, 8)))[number % 5]
-    classifiers = random_classifiers(rng, depth, usual=number % 2 == 0)
+    usual = number % 2 == 0
+    classifiers = random_classifiers(rng, depth, usual)
     sources = [classifiers[-1] if spec.error == "top" else spec for spec in classifiers]
     layers = []
     for index in range(depth):
@@ -59,16 +60,21 @@ def random_spec(number: int) -> NetworkSpec:
         fraction = inputs.fraction if index == 0 else activation.fraction
         # Rates at which weights move: the update shifts by few bits.
         halved = sources[index].error == "local" and sources[index].loss == "cross-entropy"
-        gain = sum(classifiers[index].feedback_weights).bit_length() - 1
-        offset = fraction + error_bits + gain + max(decay) - weight.fraction - halved
+        gain = classifiers[index].feedback_weights[-1].bit_length() - 1
+        own_decay = None if usual or rng.random() < 0.7 else (0, between(0, 3))
+        largest_decay = max(decay if own_decay is None else own_decay)
+        offset = fraction + error_bits + gain + largest_decay - weight.fraction - halved
         layers.append(
             LayerSpec(
                 neurons,
                 lanes=mostly(1, min(neurons, 20), 1, neurons),
                 rate_shift=max(0, mostly(4, 12, 1) - offset),
-                score_shift=None if rng.random() < 0.5 else mostly(0, 6, 0, 16),
+                # Scores that soon are beyond doubt leave some samples without an error.
+                score_shift=None if rng.random() < 0.5 else mostly(0, 6, 0, 16) if usual else 0,
                 init_shift=None if rng.random() < 0.5 else between(0, min(4, weight.fraction)),
                 classifier=classifiers[index],
+                dropout=0.0 if usual or rng.random() < 0.6 else 0.3,
+                decay=own_decay,
             )
         )
     return NetworkSpec(
@@ -140,9 +146,10 @@ class Comparison:
         self.golden.weights = weights
         self.chip.write_weights(weights)
 
-    def set_decay(self, shift: int) -> None:
-        self.golden.decay = shift
-        self.chip.set_decay(shift)
+    def set_largest_decay(self) -> None:
+        shifts = tuple(plan.max_decay for plan in self.golden.plan.layers)
+        self.golden.decay = shifts
+        self.chip.set_decay(shifts)
 
     def run(self, count: int, learn: bool = True) -> list[LayerTrace]:
         """So many samples in one stream. Returns the golden model's trace of the last one."""
@@ -180,6 +187,9 @@ class Comparison:
             assert_same(f"layer {index}: weight", layer.memory.weights, weights[index])
             noise = self.chip.read(index, Kind.NOISE_STATE).view(np.uint64)[0, 0]
             assert_same(f"layer {index}: noise state", layer.noise.state, noise)
+            if layer.plan.dropped:
+                mask = self.chip.read(index, Kind.MASK_STATE).view(np.uint64)[0, 0]
+                assert_same(f"layer {index}: mask state", layer.mask.state, mask)
             for name, count in asdict(layer.counters).items():
                 assert_same(f"layer {index}: {name}", count, getattr(counters.layers[index], name))
             rows = counters.layers[index].words_read + counters.discarded[index]
@@ -205,10 +215,12 @@ def test_random_specs_are_worth_comparing() -> None:
         done["weights move in single-port memories"] += target_of(number) is SINGLE_PORT and any(
             c.words_written for c in layers
         )
+        done["neurons are dropped"] += any(plan.dropped for plan in golden.plan.layers)
+        done["a decay of its own"] += any(plan.has_own_decay for plan in golden.plan.layers)
         for kind in ("matrix", "feedback", "loss", "error"):
             done.update({getattr(plan.classifier, kind) for plan in golden.plan.layers})
     assert done["weights move"] > IN_CI // 2
-    assert len(done) == 7 + 2 + 3 + 2 + 3
+    assert len(done) == 9 + 2 + 3 + 2 + 3
     assert min(done.values()) >= 3, done
 
 
@@ -236,7 +248,7 @@ def test_chip_equals_golden_model(number: int, cache: Path) -> None:
         both.assert_same_last_sample(both.run(16))
         both.assert_same_state()
         both.run(6, learn=False)
-        both.set_decay(spec.max_decay)
+        both.set_largest_decay()
         both.run(14)
         both.assert_same_last_sample(both.run(4, learn=False))
         both.assert_same_state()

@@ -312,7 +312,7 @@ def test_interrupted_in_mid_epoch(
     golden = GoldenNetwork(Run(run).spec)
     digits = load("digits")
     for epoch, count in enumerate((None, report["samples"])):
-        golden.decay = golden.spec.training.decay_at(epoch)
+        golden.decay = golden.spec.decay_at(epoch)
         rng = np.random.default_rng([golden.spec.training.seed, epoch])
         for i in rng.permutation(len(digits.train_x))[:count]:
             golden.step(digits.train_x[i], int(digits.train_y[i]))

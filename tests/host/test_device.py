@@ -141,7 +141,7 @@ def test_write_is_answered_by_something_else() -> None:
         connect(fake) as device,
         fails(fake, "expected a DONE packet (0x82), got 0x00"),
     ):
-        device.set_decay(1)
+        device.set_decay([1] * len(PLAN.layers))
 
 
 def test_sample_is_answered_by_something_else() -> None:
@@ -291,7 +291,7 @@ def test_model_forgets_on_reset() -> None:
     with ModelDevice(SPEC) as device:
         first = device.stream(pixels, labels)
         learned = device.read_weights()
-        device.set_decay(2)
+        device.set_decay([2] * len(PLAN.layers))
         device.reset()
         for plan, weights in zip(PLAN.layers, device.read_weights(), strict=True):
             assert_same(f"layer {plan.index}: weight", plan.initial_weights(), weights)

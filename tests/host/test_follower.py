@@ -15,10 +15,11 @@ def test_learns_what_it_is_given() -> None:
     golden = GoldenNetwork(SPEC)
     with Follower(SPEC) as follower:
         for decay, part in ((0, slice(0, 7)), (0, slice(7, 7)), (3, slice(7, 20)), (1, slice(20, 30))):
-            follower.learn(pixels[part], labels[part], decay)
+            decays = (decay,) * len(SPEC.layers)
+            follower.learn(pixels[part], labels[part], decays)
             if decay == 3:
                 follower.wait()
-            golden.decay = decay
+            golden.decay = decays
             for x, label in zip(quantise_pixels(SPEC, pixels[part]), labels[part], strict=True):
                 golden.step(x, int(label))
         followed = follower.weights()

@@ -47,7 +47,7 @@ def write_run(
         run.add_metrics(
             {
                 "epoch": epoch + 1,
-                "decay": epoch // 2,
+                "decay": [epoch // 2] * layers,
                 "test_accuracy[%]": held_out[epoch].tolist(),
                 "train_accuracy[%]": (held_out[epoch] + 0.5).tolist(),
                 "learned_fraction": [0.25 / (epoch + layer + 1) for layer in range(layers)],
@@ -184,7 +184,7 @@ def test_limits_hold_all_that_is_close() -> None:
 
 def test_epoch_that_was_interrupted_is_left_out(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", np.array([[90.0], [95.0]]))
-    Run(path).add_metrics({"epoch": 3, "decay": 0, "test_accuracy[%]": None, "samples": 0})
+    Run(path).add_metrics({"epoch": 3, "decay": [0, 0], "test_accuracy[%]": None, "samples": 0})
     figure = plot_run.run_pictures(path)[0]["learning"]
     assert_array_equal(lines(figure.axes[0]), [[[1, 2], [90, 95]]])
 

@@ -57,7 +57,7 @@ def test_is_the_golden_model_in_the_documented_order(
     run_of(spec, tmp_path / "run", digits, 3, 50)
     golden = GoldenNetwork(spec)
     for epoch, decay in enumerate((0, 2, 2)):
-        golden.decay = decay
+        golden.decay = (decay,) * len(spec.layers)
         order = np.random.default_rng([spec.training.seed, epoch]).permutation(len(digits.train_x))
         rng = np.random.default_rng([spec.training.seed, epoch, 1])
         pixels = augment(digits.train_x[order], (8, 8), augmentation, rng)

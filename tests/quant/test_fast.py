@@ -50,6 +50,7 @@ def assert_same_state(where: str, golden: GoldenNetwork, fast: FastNetwork) -> N
     for index, plan in enumerate(golden.plan.layers):
         assert_same(f"{where} layer {plan.index} weight", golden.weights[index], fast.weights[index])
         assert_same(f"{where} layer {plan.index} noise register", golden.noise_states[index], fast.noise_states[index])
+        assert_same(f"{where} layer {plan.index} mask register", golden.mask_states[index], fast.mask_states[index])
         for name, count in dataclasses.asdict(golden.counters[index]).items():
             assert_same(f"{where} layer {plan.index} {name}", count, getattr(fast.counters[index], name))
 
@@ -109,8 +110,8 @@ def test_update_shifts_above_30_are_reached() -> None:
 def test_presets_equal_golden(preset: str) -> None:
     spec = load_spec(preset)
     golden, fast = GoldenNetwork(spec), FastNetwork(spec)
-    for decay in range(spec.max_decay + 1):
-        golden.decay = fast.decay = decay
+    for decay in range(max(spec.training.decay) + 1):
+        golden.decay = fast.decay = (decay,) * len(spec.layers)
         assert_same_batch(f"decay {decay}", golden, fast, *random_batch(spec, 50, density=0.2))
     assert_same_batch("without labels", golden, fast, random_batch(spec, 50, density=0.2)[0], None)
     assert all(counters.learned for counters in golden.counters)
@@ -137,16 +138,25 @@ def test_an_empty_batch_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("x", "labels", "decay", "message"),
     [
-        (np.zeros((2, 63), np.uint8), None, 0, "a sample is 64 numbers of 8 bits"),
-        (np.zeros(64, np.uint8), None, 0, "a sample is 64 numbers of 8 bits"),
-        (np.zeros((2, 64), np.uint8), [0], 0, r"2 samples, but labels of shape \(1,\): one a sample is needed"),
-        (np.zeros((2, 64), np.uint8), [0, -1], 0, "label -1: must be between 0 and 9"),
-        (np.zeros((2, 64), np.uint8), [10, 0], 0, "label 10: must be between 0 and 9"),
-        (np.zeros((2, 64), np.uint8), [0, 0], 4, "decay 4: must be between 0 and 3"),
+        (np.zeros((2, 63), np.uint8), None, (0, 0), "a sample is 64 numbers of 8 bits"),
+        (np.zeros(64, np.uint8), None, (0, 0), "a sample is 64 numbers of 8 bits"),
+        (np.zeros((2, 64), np.uint8), [0], (0, 0), r"2 samples, but labels of shape \(1,\): one a sample is needed"),
+        (np.zeros((2, 64), np.uint8), [0, -1], (0, 0), "label -1: must be between 0 and 9"),
+        (np.zeros((2, 64), np.uint8), [10, 0], (0, 0), "label 10: must be between 0 and 9"),
+        (
+            np.zeros((2, 64), np.uint8),
+            [0, 0],
+            (4, 0),
+            r"decay \(4, 0\): of every layer, at least 0 and at most \(3, 3\)",
+        ),
     ],
 )
 def test_refuses_what_does_not_fit(
-    model: type[GoldenNetwork | FastNetwork], x: np.ndarray, labels: list[int] | None, decay: int, message: str
+    model: type[GoldenNetwork | FastNetwork],
+    x: np.ndarray,
+    labels: list[int] | None,
+    decay: tuple[int, ...],
+    message: str,
 ) -> None:
     network = model(load_spec("digits"))
     network.decay = decay

@@ -200,17 +200,20 @@ def test_regions_hold_their_extremes(spec: NetworkSpec) -> None:
     plan = NetworkPlan(spec)
     table = regions(plan)
     assert spec.fingerprint < 1 << table[CHIP, Kind.FINGERPRINT].bits
-    assert spec.max_decay < 1 << table[CHIP, Kind.DECAY].bits
+    assert max(spec.training.decay) < 1 << table[CHIP, Kind.DECAY].bits
     assert table[CHIP, Kind.COUNTERS].rows == len(CHIP_COUNTERS)
     for p in plan.layers:
         weights = table[p.index, Kind.WEIGHTS]
         assert (weights.rows, weights.lanes) == p.to_rows(p.initial_weights()).shape
         assert -(1 << (weights.bits - 1)) == spec.weight.min
-        errors = table[p.index, Kind.ERRORS]
-        assert errors.signed
-        assert 1 << spec.error_fraction < 1 << (errors.bits - 1)
+        assert ((p.index, Kind.ERRORS) in table) == (p.classifier.error == "local")
+        if p.classifier.error == "local":
+            errors = table[p.index, Kind.ERRORS]
+            assert errors.signed
+            assert spec.error_max(p.index) < 1 << (errors.bits - 1)
         scores = table[p.index, Kind.SCORES]
-        assert p.neurons * spec.activation.max < 1 << scores.bits
+        assert scores.signed == p.signed_scores
+        assert p.score_max < 1 << (scores.bits - scores.signed)
         events = table[p.index, Kind.EVENTS]
         assert p.inputs << p.input_format.bits | p.input_format.max < 1 << events.bits
         assert events.rows - 1 < 1 << table[p.index, Kind.EVENT_SPAN].bits
@@ -222,4 +225,4 @@ def test_regions_hold_their_extremes(spec: NetworkSpec) -> None:
 def test_results_hold_their_extremes(spec: NetworkSpec) -> None:
     fields = result_fields(NetworkPlan(spec))
     assert spec.classes - 1 < 1 << fields["predicted"]
-    assert 1 << spec.error_fraction < 1 << fields["error"]
+    assert all(spec.error_size_max(layer) < 1 << fields["error"] for layer in range(len(spec.layers)))

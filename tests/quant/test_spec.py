@@ -197,6 +197,11 @@ def changed(changes: dict[str, Any]) -> str:
         ({"training.decay": []}, "training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]"),
         ({"training.augment.shift": -1}, "training.augment.shift = -1: must be between 0 and 65536"),
         ({"training.augment.cutout": 65537}, "training.augment.cutout = 65537: must be between 0 and 65536"),
+        ({"layers.0.dropout": 1}, "layers[0].dropout = 1: must be a number from 0 to below 1"),
+        ({"layers.0.dropout": "half"}, "layers[0].dropout = 'half': must be a number from 0 to below 1"),
+        ({"layers.0.decay": []}, "layers[0].decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]"),
+        ({"layers.0.decay": [0, 9]}, "layers[0].decay[1] = 9: must be between 0 and 8"),
+        ({"layers.1.decay": 1}, "layers[1].decay = 1: must be a list, one shift an epoch"),
         # what a layer learns from
         ({"layers.0.classifier": "ternary"}, "layers[0].classifier = 'ternary': must be a table"),
         ({"layers.0.classifier.los": "x"}, "unknown key layers[0].classifier.los, did you mean loss?"),
@@ -479,9 +484,11 @@ def test_default_init_shift_keeps_to_the_format() -> None:
 
 
 def test_decay_of_every_epoch() -> None:
-    training = TrainingSpec(decay=(0, 1, 3))
-    assert training.epochs == 3
-    assert [training.decay_at(epoch) for epoch in range(5)] == [0, 1, 3, 3, 3]
+    layers = (LayerSpec(4), LayerSpec(4, decay=(2, 1)))
+    spec = NetworkSpec("", 2, InputSpec(4), layers, training=TrainingSpec(decay=(0, 1, 3)))
+    assert spec.training.epochs == 3
+    assert [spec.decay_at(epoch) for epoch in range(5)] == [(0, 2), (1, 1), (3, 1), (3, 1), (3, 1)]
+    assert [spec.max_decay(layer) for layer in (0, 1)] == [3, 2]
 
 
 # -- fingerprint ---------------------------------------------------------------------------------------
@@ -513,6 +520,9 @@ def test_decay_of_every_epoch() -> None:
         {"layers.0.classifier.loss": "squared-hinge"},
         {"layers.0.classifier.error": "top"},
         {"layers.0.classifier.error": "label"},
+        {"layers.0.dropout": 0.25},
+        {"layers.0.decay": [0, 2]},
+        {"layers.0.decay": [0, 1, 3]},  # a register of its own
         # The same update shift as before, of an error that is one bit wider.
         {"training.decay": [0, 1, 4], "training.rate_shift": 6, "layers.0.rate_shift": 7},
     ],

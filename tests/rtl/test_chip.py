@@ -124,7 +124,7 @@ class Dialogue:
         self.set_decay(0)
 
     def set_decay(self, shift: int) -> None:
-        self.golden.decay = shift
+        self.golden.decay = (shift,) * len(self.golden.layers)
         self.write(CHIP, Kind.DECAY, shift)
 
     # -- samples

@@ -140,7 +140,7 @@ class LayerBench:
     def send(self, x: NDArray[np.int64], label: int | None) -> None:
         """Offer a sample, and let the golden model answer it."""
         plan = self.plan
-        trace = self._golden.infer(x)
+        trace = self._golden.infer(x, drop=label is not None)
         if label is not None:
             trace = self._golden.learn(trace, self._golden.error(trace, label), self._decay)
             self._last_error = trace.error
