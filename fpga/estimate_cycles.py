@@ -16,6 +16,13 @@ from locallearn.rtl.timing import OPERANDS, READOUT, SUM, WRITTEN, error_cycles,
 __all__ = ["ChipCycles", "LayerCycles", "estimate_cycles", "estimate_layer_cycles"]
 
 
+MATRIX = 12
+"""From the last group's errors to a matrix that is learned, beside the walks over the group and over all rows."""
+
+HANDOVER = 6
+"""From a layer's last activation to the first row of the next."""
+
+
 @dataclass(frozen=True)
 class LayerCycles:
     """Cycles a sample, on average.
@@ -56,8 +63,12 @@ def _read_out(lanes: int) -> int:
 
 def _judging(plan: LayerPlan, learn: bool) -> int:
     """From a sample's last row to the decision whether it is learned from, with some cycles between the blocks."""
-    lanes = plan.neurons - (plan.groups - 1) * plan.lanes
-    return SUM + READOUT + lanes + score_cycles(plan) + error_cycles(plan, learn) + 2
+    return _passing(plan) + score_cycles(plan) + error_cycles(plan, learn) + 2
+
+
+def _passing(plan: LayerPlan) -> int:
+    """From a sample's last row until its last activation has left."""
+    return SUM + READOUT + plan.neurons - (plan.groups - 1) * plan.lanes
 
 
 def _overlapped(plan: LayerPlan, events: float, judging: int) -> float:
@@ -86,7 +97,12 @@ def _learning(plan: LayerPlan, activity: LayerActivity, single_port: bool) -> fl
     def mean(learned: float, passed_over: float) -> float:
         return activity.rows * learned + (1 - activity.rows) * passed_over
 
-    return errors + (plan.groups - 1) * mean(group, errors) + mean(last, 2)
+    before_last = (plan.groups - 1) * mean(group, errors)
+    learned = errors + before_last + mean(last, 2)
+    if plan.classifier.learns:
+        # Its matrix is learned once the last group's errors have been asked for, row by row.
+        learned = max(learned, before_last + plan.lanes + plan.neurons + MATRIX)
+    return learned
 
 
 @dataclass(frozen=True)
@@ -96,11 +112,14 @@ class ChipCycles:
     layers   of each layer
     decoder  one a byte that comes, and one for the bias
     results  one a byte that leaves
+    round_trip
+             from a layer that learns from the last one's error up to that one, and what it then learns; 0 without
     """
 
     layers: tuple[LayerCycles, ...]
     decoder: float
     results: int
+    round_trip: float
 
     @property
     def infer(self) -> float:
@@ -108,11 +127,25 @@ class ChipCycles:
 
     @property
     def train(self) -> float:
-        return max(self.decoder, self.results, *(layer.train for layer in self.layers))
+        return max(self.decoder, self.results, self.round_trip, *(layer.train for layer in self.layers))
 
 
 def estimate_cycles(plan: NetworkPlan, activity: Activity, single_port: bool) -> ChipCycles:
     """What the chip takes for a sample of many: its parts work side by side."""
     layers = (estimate_layer_cycles(*layer, single_port) for layer in zip(plan.layers, activity.layers, strict=True))
     results = 1 + len(plan.layers) * record_size(result_fields(plan))
-    return ChipCycles(tuple(layers), activity.bytes + 1, results)
+    return ChipCycles(tuple(layers), activity.bytes + 1, results, _round_trip(plan, activity, single_port))
+
+
+def _round_trip(plan: NetworkPlan, activity: Activity, single_port: bool) -> float:
+    """The first layer that waits for the last one's error goes on to another sample when it has learned from it. Where
+    there is none, that sample's rows have been read meanwhile."""
+    waiting = next((layer.index for layer in plan.layers if layer.classifier.error == "top"), None)
+    if waiting is None:
+        return 0
+    pairs = list(zip(plan.layers, activity.layers, strict=True))
+    first, *above = pairs[waiting:]
+    up: float = sum(_passing(layer) for layer, _ in pairs[waiting:-1]) + _judging(plan.layers[-1], learn=True)
+    up += sum(_forward(layer, samples.events) + HANDOVER for layer, samples in above)
+    again = _forward(first[0], first[1].events) + _learning(*first, single_port)
+    return up + first[1].learned * again

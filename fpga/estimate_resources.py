@@ -1,7 +1,8 @@
 """What a chip takes of a part, before it is synthesised.
 
 Multipliers and memories are counted as the RTL makes them. LUTs and flip-flops are linear in the widths of the blocks;
-`benchmarks/calibrate.py` fitted the coefficients to what synthesis made of other networks.
+`benchmarks/calibrate.py` fitted the coefficients to what synthesis made of other networks. What an unusual classifier
+takes beside its wider sums is not in them; benchmarks/README.md has it as a table.
 """
 
 import json
@@ -77,10 +78,22 @@ def layer_widths(plan: LayerPlan, target: Target) -> dict[str, float]:
 
 def _multipliers(plan: LayerPlan, target: Target) -> float:
     """Of a layer, where yosys does not make them of LUTs; Gowin has two of 9 x 9 bits in place of one."""
-    narrow, wide = plan.input_format.bits, max(plan.weight_format.bits, plan.scaled_error_width)
+    lane = (plan.input_format.bits, max(plan.weight_format.bits, plan.scaled_error_width))
+    of_lanes = plan.lanes * _blocks(*lane, target)
+    if not plan.classifier.learns:
+        return of_lanes
+    column = (
+        max(plan.output_format.bits, plan.error_bits + 1),
+        max(plan.classifier.format.bits, plan.matrix_error_width),
+    )
+    return of_lanes + plan.classes * _blocks(*column, target)
+
+
+def _blocks(narrow: int, wide: int, target: Target) -> float:
+    """Of a multiplier."""
     if (target == ICE40UP and wide > 16) or (target == GOWIN and (narrow < 3 or wide < 4)):
         return 0
-    return plan.lanes / 2 if target == GOWIN and wide <= 9 else plan.lanes
+    return 0.5 if target == GOWIN and wide <= 9 else 1
 
 
 def _result_memories(plan: NetworkPlan, target: Target) -> int:
@@ -100,8 +113,12 @@ def _layer_memories(plan: LayerPlan, target: Target) -> Resources:
     """Of a layer."""
     weights = [len(lanes) * plan.weight_format.bits for lanes in plan.banks]
     block_ram = target.block_rams(plan.event_bits, plan.event_depth)
+    remembered = 1
+    if plan.classifier.learns:
+        block_ram += plan.classes * target.block_rams(plan.classifier.format.bits, plan.neurons)
+        remembered = plan.output_format.bits
     if not target.lut_ram:
-        block_ram += target.block_rams(1, plan.neurons) + _counter_memories(len(LAYER_COUNTERS), target)
+        block_ram += target.block_rams(remembered, plan.neurons) + _counter_memories(len(LAYER_COUNTERS), target)
     if target == ICE40UP:
         depth, width = SPRAM
         spram = sum(-(-bits // width) for bits in weights) * -(-plan.weight_rows // depth)

@@ -106,7 +106,7 @@ class Device(ABC):
 
     @abstractmethod
     def read_weights(self) -> list[NDArray[np.int32]]:
-        """Of every layer, shape (neurons, fan_in), biases last."""
+        """All that is learned, as `NetworkPlan.arrays` lists it."""
 
     @abstractmethod
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
@@ -295,7 +295,7 @@ class ChipDevice(Device):
             for kind, seed in seeds.items():
                 if (plan.index, kind) in self._regions:
                     self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
-        self.write_weights([plan.initial_weights() for plan in self.plan.layers])
+        self.write_weights(self.plan.initial_arrays())
         self.set_decay([0] * len(self.plan.layers))
         self.clear_counters()
 
@@ -315,11 +315,15 @@ class ChipDevice(Device):
         return self.plan.layers[layer].from_rows(self.read(layer, Kind.WEIGHTS).astype(np.int32))
 
     def read_weights(self) -> list[NDArray[np.int32]]:
-        return [self.read_layer_weights(layer) for layer in range(len(self.plan.layers))]
+        matrices = [self.read(plan.index, Kind.CLASSIFIER).astype(np.int32) for plan in self.plan.learned_matrices]
+        return [self.read_layer_weights(layer) for layer in range(len(self.plan.layers))] + matrices
 
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
-        for plan, values in zip(self.plan.layers, weights, strict=True):
+        layers = len(self.plan.layers)
+        for plan, values in zip(self.plan.layers, weights[:layers], strict=True):
             self.write(plan.index, Kind.WEIGHTS, plan.to_rows(values).astype(np.int64))
+        for plan, matrix in zip(self.plan.learned_matrices, weights[layers:], strict=True):
+            self.write(plan.index, Kind.CLASSIFIER, matrix.astype(np.int64))
 
     def counters(self) -> Counters:
         chip = dict(zip(CHIP_COUNTERS, self.read(CHIP, Kind.COUNTERS)[:, 0].tolist(), strict=True))

@@ -2,14 +2,15 @@
 
 spec.toml      the description, seed included
 metrics.jsonl  one JSON object an epoch
-weights.npz    layer_0, layer_1, ...: (neurons, fan_in) integers, biases last
+weights.npz    layer_0, layer_1, ...: (neurons, fan_in) integers, biases last; classifier_0, ...: (neurons, classes)
+               of those that learn
 confusion.npz  layer_0, layer_1, ...: (classes, classes), how many held-out samples there are of each
                [label, predicted] after the last epoch that was finished
 report.json    the summary
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.quant.errors import RunError
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["Run"]
@@ -71,14 +72,14 @@ class Run:
         return report
 
     def weights(self) -> list[NDArray[np.int32]]:
-        """Of every layer, as they were saved; checked against the description."""
-        layers = self._load_layers("weights.npz", lambda plan: (plan.neurons, plan.fan_in))
-        return [values.astype(np.int32) for values in layers]
+        """All that was learned, as `NetworkPlan.arrays` lists it; checked against the description."""
+        return [values.astype(np.int32) for values in self._load("weights.npz", NetworkPlan(self.spec).arrays)]
 
     def confusion(self) -> list[NDArray[np.int64]]:
         """Of every layer, as it was saved; there is none before an epoch is finished."""
-        classes = self.spec.classes
-        return [values.astype(np.int64) for values in self._load_layers("confusion.npz", lambda plan: (classes,) * 2)]
+        spec = self.spec
+        shapes = {f"layer_{number}": (spec.classes,) * 2 for number in range(len(spec.layers))}
+        return [values.astype(np.int64) for values in self._load("confusion.npz", shapes)]
 
     def add_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one epoch."""
@@ -93,35 +94,35 @@ class Run:
             temporary.write_text(spec.to_toml())
 
     def save_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
-        self._save_layers("weights.npz", weights)
+        self._save("weights.npz", dict(zip(NetworkPlan(self.spec).arrays, weights, strict=True)))
 
     def save_confusion(self, confusion: Sequence[NDArray[np.int64]]) -> None:
-        self._save_layers("confusion.npz", confusion)
+        self._save("confusion.npz", {f"layer_{number}": counts for number, counts in enumerate(confusion)})
 
     def save_report(self, report: dict[str, Any]) -> None:
         with self._replacing("report.json") as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
 
-    def _save_layers(self, name: str, layers: Sequence[NDArray[Any]]) -> None:
+    def _save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         with self._replacing(name) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **{f"layer_{i}": a for i, a in enumerate(layers)})
+            np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
-    def _load_layers(self, name: str, shape: Callable[[LayerPlan], tuple[int, ...]]) -> list[NDArray[Any]]:
-        plans, path = NetworkPlan(self.spec).layers, self.path / name
+    def _load(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[Any]]:
+        path = self.path / name
         self._read(name)
-        layers = []
+        found = []
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                for plan in plans:
-                    values = arrays[f"layer_{plan.index}"]
-                    if values.shape != shape(plan):
-                        raise RunError(f"{path}: layer_{plan.index} has shape {values.shape}, {shape(plan)} is needed")
-                    layers.append(values)
+                for array, shape in shapes.items():
+                    values = arrays[array]
+                    if values.shape != shape:
+                        raise RunError(f"{path}: {array} has shape {values.shape}, {shape} is needed")
+                    found.append(values)
         except RunError:
             raise
         except Exception as error:  # NumPy raises what its zip and header readers raise
             raise RunError(f"{path}: cannot be read: {error}") from None
-        return layers
+        return found
 
     def _read(self, name: str) -> bytes:
         try:

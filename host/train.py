@@ -17,6 +17,7 @@ from locallearn.host.follower import Follower
 from locallearn.host.report import counter_figures, speed_figures, versions
 from locallearn.host.run import Run
 from locallearn.host.stop import Stop
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import TrainingSpec
 
 __all__ = ["Display", "train"]
@@ -95,7 +96,7 @@ def train(
                 report["interrupted"] = True
                 break
         if follower is not None:
-            report["first_difference"] = _first_difference(follower.weights(), weights)
+            report["first_difference"] = _first_difference(device.plan, follower.weights(), weights)
             report["weights_equal_golden"] = report["first_difference"] is None
     report |= {"versions": versions(), "out": str(run.path), **origin}
     run.save_report(report)
@@ -145,11 +146,11 @@ def _learn(
 
 
 def _first_difference(
-    expected: Sequence[NDArray[np.int32]], actual: Sequence[NDArray[np.int32]]
+    plan: NetworkPlan, expected: Sequence[NDArray[np.int32]], actual: Sequence[NDArray[np.int32]]
 ) -> dict[str, Any] | None:
-    """The first weight that differs, by layer and index (neuron, input), or None."""
-    for layer, (golden, chip) in enumerate(zip(expected, actual, strict=True)):
+    """The first weight that differs, by its array and its place there (neuron, input or class), or None."""
+    for name, golden, chip in zip(plan.arrays, expected, actual, strict=True):
         place = first_difference(golden, chip)
         if place is not None:
-            return {"layer": layer} | place
+            return {"array": name} | place
     return None

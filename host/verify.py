@@ -60,11 +60,15 @@ def _compared(
         yield "events", index, np.stack([trace.event_index, trace.event_value], axis=1), _events(device, layer.plan)
         yield "scores", index, trace.scores, device.read(index, Kind.SCORES)[:, 0]
         yield "predicted", index, [trace.predicted], results.predicted[:, index]
-        if trace.error is not None:
+        if trace.error is not None and layer.plan.classifier.error == "local":
             yield "errors", index, trace.error, device.read(index, Kind.ERRORS)[:, 0]
         yield "error", index, [trace.error_size], results.error[:, index]
         yield "weights", index, layer.memory.weights, device.read_layer_weights(index)
         yield "noise", index, [layer.noise.state], device.read(index, Kind.NOISE_STATE).view(np.uint64)[0]
+        if layer.plan.dropped:
+            yield "mask", index, [layer.mask.state], device.read(index, Kind.MASK_STATE).view(np.uint64)[0]
+        if layer.plan.classifier.learns:
+            yield "classifier", index, layer.matrix, device.read(index, Kind.CLASSIFIER)
         chip = asdict(counters.layers[index])
         for name, expected in asdict(layer.counters).items():
             yield name, index, [expected], [chip[name]]

@@ -6,6 +6,8 @@ error sums to zero, adding the same number to all entries changes nothing. So M'
 M = 2 M' - sum(w): S = 2 S' + a number that all classes share, and d = 2 K' e exactly. An AND gate takes the place of
 every change of sign, and S' and h = d / 2 are a bit narrower. That is what the chip computes wherever it can.
 
+A learned M has entries of a format of its own, and K is M^T.
+
 Source of the rule: Mostafa, Ramesh, Cauwenberghs, "Deep supervised learning using local errors" (2017).
 """
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from locallearn.quant.lfsr import bit_stream
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
 
-__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "matrices", "scores"]
+__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "learn", "matrices", "scores"]
 
 Ints = NDArray[np.int64]
 
@@ -23,7 +25,7 @@ TABLE = np.array([*ERROR_TABLE, 0], np.int64)
 
 
 def matrices(plan: LayerPlan, classifier_seed: int, feedback_seed: int) -> tuple[Ints, Ints]:
-    """M and K as the chip takes them (M' or K' where it can), both of shape (neurons, classes).
+    """M and K as the chip takes them (M' or K' where it can), both of shape (neurons, classes); not learned.
 
     Each register's bits in order: neuron by neuron, class by class, an entry's smallest weight first. With M's signs,
     K takes only its other bits from its own register.
@@ -52,9 +54,10 @@ def _entries(bits: Ints, weights: tuple[int, ...], signed: bool) -> Ints:
     return 2 * halves - sum(weights) if signed else halves
 
 
-def scores(matrix: Ints, activations: Ints) -> Ints:
-    """S' = M' y, or S = M y; shape (classes,), exact."""
-    return activations @ matrix
+def scores(plan: LayerPlan, matrix: Ints, activations: Ints) -> Ints:
+    """S' = M' y, or S = M y; shape (classes,), exact. A learned M's are cut to the same units."""
+    total: Ints = activations @ matrix
+    return total >> plan.score_drop if plan.classifier.learns else total
 
 
 def classify(scores: Ints) -> int:
@@ -71,7 +74,8 @@ def error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
         result = np.zeros_like(scores)
         result[label] = -1 << plan.error_bits
         return result
-    return _hinge_error(plan, scores, label) if plan.signed_scores else _softmax_error(plan, scores, label)
+    hinge = plan.classifier.loss == "squared-hinge"
+    return _hinge_error(plan, scores, label) if hinge else _softmax_error(plan, scores, label)
 
 
 def _softmax_error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
@@ -106,10 +110,27 @@ def _hinge_error(plan: LayerPlan, scores: Ints, label: int) -> Ints:
 def error_size(plan: LayerPlan, error: Ints) -> int:
     """How much there is to learn from, in the error's units: 1 - p(label) of a softmax, else the sum of all sizes."""
     size = int(np.abs(error).sum())
-    return size if plan.signed_feedback else size // 2
+    return size // 2 if plan.spec.error_sums_to_zero(plan.index) else size
 
 
-def back_project(feedback: Ints, error: Ints, activations: Ints) -> Ints:
-    """h = d / 2 = K' e, or d = K e, where the neuron is active, else 0; shape (neurons,), exact."""
-    projected: Ints = (feedback @ error) * (activations > 0)
-    return projected
+def back_project(plan: LayerPlan, feedback: Ints, error: Ints, activations: Ints) -> Ints:
+    """h = d / 2 = K' e, or d = K e, where the neuron is active, else 0; shape (neurons,), exact.
+
+    A learned M's is rounded to the error's units, halves up.
+    """
+    projected: Ints = feedback @ error
+    if plan.classifier.learns:
+        fraction = plan.classifier.format.fraction
+        projected = (projected + (1 << fraction >> 1)) >> fraction
+    return projected * (activations > 0)
+
+
+def learn(plan: LayerPlan, matrix: Ints, scaled_error: Ints, activations: Ints) -> Ints:
+    """M after one sample: saturate(M - round(y e^T 2^-matrix_update_shift)), the error scaled up as for the weights.
+
+    Rounded to the nearest: the smallest product that matters, an error of one unit, is not far below a unit of M.
+    """
+    shift = plan.matrix_update_shift
+    change = (np.outer(activations, scaled_error) + (1 << shift >> 1)) >> shift
+    learned: Ints = np.clip(matrix - change, plan.classifier.format.min, plan.classifier.format.max)
+    return learned

@@ -51,6 +51,11 @@ class _Numbers(NamedTuple):
     update_shift: int
     noise_bits: int
     dropped: int
+    learned: bool
+    matrix_fraction: int
+    score_drop: int
+    matrix_shift: int
+    matrix_max: int
     weight_min: int
     weight_max: int
 
@@ -60,7 +65,7 @@ class _State(NamedTuple):
 
     memory: NDArray[np.int16]  # (fan_in, padded) weights
     matrix: NDArray[np.int32]  # (classes, padded) M or M', see `classifier.matrices`
-    feedback: NDArray[np.int32]  # (classes, padded) K or K'
+    feedback: NDArray[np.int32]  # (classes, padded) K or K'; the same array where M is learned
     words: NDArray[np.uint64]  # (groups * fan_in + 64,) noise, the next 64 words in front
     mask: NDArray[np.uint64]  # (neurons + 64,) dropout's, the next 64 words in front
     counters: NDArray[np.int64]  # (6,) as LayerCounters
@@ -133,17 +138,23 @@ def _forward(memory, count, numbers, scratch):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _classify(matrix, scratch):  # type: ignore[no-untyped-def]
+def _classify(matrix, numbers, scratch):  # type: ignore[no-untyped-def]
     """`classifier.scores` and `classifier.classify`."""
     activations, scores = scratch.activations, scratch.scores
     best = 0
     for c in range(len(scores)):
         row = matrix[c]
-        total = np.int32(0)
-        for p in range(len(activations)):
-            total += activations[p] * row[p]
-        scores[c] = total
-        if total > scores[best]:
+        if numbers.learned:
+            exact = np.int64(0)
+            for p in range(len(activations)):
+                exact += np.int64(activations[p]) * row[p]
+            scores[c] = exact >> numbers.score_drop
+        else:
+            total = np.int32(0)
+            for p in range(len(activations)):
+                total += activations[p] * row[p]
+            scores[c] = total
+        if scores[c] > scores[best]:
             best = c
     return best
 
@@ -184,9 +195,17 @@ def _find_error(label, best, table, numbers, scratch):  # type: ignore[no-untype
 
 
 @_compiled
-def _back_project(feedback, error, scale, scratch):  # type: ignore[no-untyped-def]
+def _back_project(feedback, error, scale, numbers, scratch):  # type: ignore[no-untyped-def]
     """`classifier.back_project`, times 2^scale."""
     activations, gradient = scratch.activations, scratch.gradient
+    if numbers.learned:
+        half = (1 << numbers.matrix_fraction) >> 1
+        for p in range(len(gradient)):
+            exact = np.int64(half)
+            for c in range(len(error)):
+                exact += np.int64(error[c]) * feedback[c, p]
+            gradient[p] = (exact >> numbers.matrix_fraction) << scale if activations[p] > 0 else 0
+        return
     gradient[:] = 0
     for c in range(len(error)):
         e, row = error[c], feedback[c]
@@ -195,6 +214,19 @@ def _back_project(feedback, error, scale, scratch):  # type: ignore[no-untyped-d
                 gradient[p] += e * row[p]
     for p in range(len(gradient)):
         gradient[p] = gradient[p] << scale if activations[p] > 0 else 0
+
+
+@_compiled
+def _learn_matrix(matrix, error, scale, numbers, scratch):  # type: ignore[no-untyped-def]
+    """`classifier.learn`."""
+    activations = scratch.activations
+    half = (1 << numbers.matrix_shift) >> 1
+    for c in range(len(error)):
+        row = matrix[c]
+        scaled = np.int64(error[c]) << scale
+        for p in range(numbers.neurons):
+            change = (activations[p] * scaled + half) >> numbers.matrix_shift
+            row[p] = min(max(row[p] - change, ~numbers.matrix_max), numbers.matrix_max)
 
 
 @_compiled
@@ -273,7 +305,7 @@ def _infer(x, drop, numbers, state, scratch, activations):  # type: ignore[no-un
     _forward(state.memory, count, numbers, scratch)
     if drop and numbers.dropped:
         _drop(state.mask, numbers, scratch.activations)
-    best = _classify(state.matrix, scratch)
+    best = _classify(state.matrix, numbers, scratch)
     state.counters[_EVENTS] += count
     state.counters[_WORDS_READ] += count * numbers.groups
     for p in range(numbers.neurons):
@@ -288,8 +320,10 @@ def _learn_from(error, size, count, scale, numbers, state, scratch):  # type: ig
     if size == 0:
         counters[_SKIPPED] += 1
         return
-    _back_project(state.feedback, error, scale, scratch)
+    _back_project(state.feedback, error, scale, numbers, scratch)
     used, clipped = _learn(state.memory, state.words, count, numbers, scratch)
+    if numbers.learned:
+        _learn_matrix(state.matrix, error, scale, numbers, scratch)
     counters[_LEARNED] += 1
     counters[_WORDS_READ] += used
     counters[_WORDS_WRITTEN] += used
@@ -318,15 +352,19 @@ class _FastLayer:
         self.plan = plan
         columns = plan.groups * plan.lanes
         padded = -(-columns // _VECTOR) * _VECTOR
-        matrix, feedback = np.zeros((2, plan.classes, padded), np.int32)
-        drawn = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
-        matrix[:, : plan.neurons], feedback[:, : plan.neurons] = (entries.T for entries in drawn)
+        if plan.classifier.learns:
+            drawn = [plan.initial_matrix().astype(np.int64)]
+        else:
+            drawn = [*classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)]
+        matrices = np.zeros((len(drawn), plan.classes, padded), np.int32)
+        for entries, numbers in zip(matrices, drawn, strict=True):
+            entries[:, : plan.neurons] = numbers.T
         words = np.zeros(plan.weight_rows + STATE_BITS, np.uint64)
         words[:STATE_BITS] = LeapingLfsr(plan.noise_seed, NOISE_LEAP).take(STATE_BITS)
         mask = np.zeros(plan.neurons + STATE_BITS, np.uint64)
         mask[:STATE_BITS] = LeapingLfsr(plan.mask_seed, MASK_LEAP).take(STATE_BITS)
         self._state = _State(
-            np.zeros((plan.fan_in, padded), np.int16), matrix, feedback, words, mask, np.zeros(6, np.int64)
+            np.zeros((plan.fan_in, padded), np.int16), matrices[0], matrices[-1], words, mask, np.zeros(6, np.int64)
         )
         self.weights = plan.initial_weights()
         self._scratch = _Scratch(
@@ -351,12 +389,21 @@ class _FastLayer:
             plan.requantise_shift,
             plan.output_format.max,
             plan.score_shift,
-            _LABEL if plan.classifier.error == "label" else _HINGE if plan.signed_scores else _SOFTMAX,
+            _LABEL
+            if plan.classifier.error == "label"
+            else _HINGE
+            if plan.classifier.loss == "squared-hinge"
+            else _SOFTMAX,
             plan.error_bits,
             plan.margin_shift,
             plan.update_shift,
             plan.noise_bits,
             plan.dropped,
+            plan.classifier.learns,
+            plan.classifier.format.fraction,
+            plan.score_drop,
+            plan.matrix_update_shift,
+            plan.classifier.format.max,
             plan.weight_format.min,
             plan.weight_format.max,
         )
@@ -368,6 +415,15 @@ class _FastLayer:
     @weights.setter
     def weights(self, weights: NDArray[np.int32]) -> None:
         self._state.memory[:, : self.plan.neurons] = weights.T
+
+    @property
+    def matrix(self) -> NDArray[np.int32]:
+        """Of the classifier, shape (neurons, classes); a copy."""
+        return self._state.matrix[:, : self.plan.neurons].T.copy()
+
+    @matrix.setter
+    def matrix(self, matrix: NDArray[np.int32]) -> None:
+        self._state.matrix[:, : self.plan.neurons] = matrix.T
 
     @property
     def noise_state(self) -> int:
@@ -446,12 +502,16 @@ class FastNetwork(Model):
 
     @property
     def weights(self) -> list[NDArray[np.int32]]:
-        return [layer.weights for layer in self._layers]
+        matrices = [self._layers[plan.index].matrix for plan in self.plan.learned_matrices]
+        return [layer.weights for layer in self._layers] + matrices
 
     @weights.setter
     def weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
-        for layer, values in zip(self._layers, weights, strict=True):
+        learners = [self._layers[plan.index] for plan in self.plan.learned_matrices]
+        for layer, values in zip(self._layers, weights[: len(self._layers)], strict=True):
             layer.weights = values
+        for layer, values in zip(learners, weights[len(self._layers) :], strict=True):
+            layer.matrix = values
 
     @property
     def noise_states(self) -> list[int]:

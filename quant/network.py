@@ -103,7 +103,7 @@ class Model(ABC):
     @property
     @abstractmethod
     def weights(self) -> list[NDArray[np.int32]]:
-        """Of every layer, shape (neurons, fan_in), biases last; copies."""
+        """All that is learned, as `NetworkPlan.arrays` lists it; copies."""
 
     @weights.setter
     @abstractmethod
@@ -149,7 +149,10 @@ class GoldenLayer:
         self.noise = LeapingLfsr(plan.noise_seed, NOISE_LEAP)
         self.mask = LeapingLfsr(plan.mask_seed, MASK_LEAP)
         self.counters = LayerCounters()
-        self._matrix, self._feedback = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
+        if plan.classifier.learns:
+            self.matrix = self._feedback = plan.initial_matrix().astype(np.int64)
+        else:
+            self.matrix, self._feedback = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
 
     def infer(self, x: Ints, drop: bool) -> LayerTrace:
         """What the layer makes of one sample, shape (inputs,), with or without dropout."""
@@ -160,7 +163,7 @@ class GoldenLayer:
         activations = self.memory.forward(index, value)
         if drop and plan.dropped:
             activations[(self.mask.take(plan.neurons) & np.uint64(0xFF)) < plan.dropped] = 0
-        scores = classifier.scores(self._matrix, activations)
+        scores = classifier.scores(plan, self.matrix, activations)
         counters.events += len(index)
         counters.words_read += len(index) * plan.groups
         return LayerTrace(index, value, activations, scores, classifier.classify(scores))
@@ -173,13 +176,15 @@ class GoldenLayer:
         """Learn from the sample with this error. Returns the trace with it."""
         plan, counters = self.plan, self.counters
         if error.any():
-            projected = classifier.back_project(self._feedback, error, trace.activations)
-            scaled = projected << (plan.max_decay - decay)
-            words, clipped = self.memory.learn(trace.event_index, trace.event_value, scaled, self.noise)
+            projected = classifier.back_project(plan, self._feedback, error, trace.activations)
+            scale = plan.max_decay - decay
+            words, clipped = self.memory.learn(trace.event_index, trace.event_value, projected << scale, self.noise)
             counters.learned += 1
             counters.words_read += words
             counters.words_written += words
             counters.saturated += clipped
+            if plan.classifier.learns:
+                self.matrix[:] = classifier.learn(plan, self.matrix, error << scale, trace.activations)
         else:
             counters.skipped += 1
         return replace(trace, error=error, error_size=classifier.error_size(plan, error))
@@ -229,12 +234,16 @@ class GoldenNetwork(Model):
 
     @property
     def weights(self) -> list[NDArray[np.int32]]:
-        return [layer.memory.weights for layer in self.layers]
+        matrices = [self.layers[plan.index].matrix.astype(np.int32) for plan in self.plan.learned_matrices]
+        return [layer.memory.weights for layer in self.layers] + matrices
 
     @weights.setter
     def weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
-        for layer, values in zip(self.layers, weights, strict=True):
+        learners = [self.layers[plan.index] for plan in self.plan.learned_matrices]
+        for layer, values in zip(self.layers, weights[: len(self.layers)], strict=True):
             layer.memory.weights = values
+        for layer, values in zip(learners, weights[len(self.layers) :], strict=True):
+            layer.matrix[:] = values
 
     @property
     def noise_states(self) -> list[int]:

@@ -163,18 +163,35 @@ class LayerPlan:
 
     @property
     def signed_scores(self) -> bool:
-        """Scores are those of M, not of M' which is half of it, see `classifier`: the hinge knows where 0 is."""
-        return self.classifier.loss == "squared-hinge"
+        """Scores can be negative: those of M, not of M', as the hinge knows where 0 is; or of a learned matrix."""
+        return self.classifier.loss == "squared-hinge" or self.classifier.learns
 
     @property
     def signed_feedback(self) -> bool:
-        """The error is brought back by K, not by K' which is half of it: its entries do not sum to zero."""
-        return not self.spec.error_sums_to_zero(self.index)
+        """The error is brought back by K, not by K' which is half of it."""
+        return not self.spec.projected_in_halves(self.index)
 
     @property
     def score_max(self) -> int:
         """The largest score, and where they are signed the largest negative."""
-        return self.neurons * self.output_format.max * sum(self.classifier.matrix_weights)
+        entry = sum(self.classifier.matrix_weights)
+        if self.classifier.learns:
+            entry = 4 if self.classifier.loss == "squared-hinge" else 2
+        return self.neurons * self.output_format.max * entry
+
+    @property
+    def score_drop(self) -> int:
+        """Low bits that the scores of a learned matrix lose, for the units of those of a uniform one."""
+        return self.classifier.format.fraction + (self.classifier.loss == "cross-entropy")
+
+    @property
+    def matrix_update_shift(self) -> int:
+        return self.spec.matrix_update_shift(self.index)
+
+    @property
+    def matrix_error_width(self) -> int:
+        """Signed width of an error scaled by the rate's decay."""
+        return self.error_width + self.max_decay
 
     @property
     def score_bits(self) -> int:
@@ -283,6 +300,12 @@ class LayerPlan:
         clipped: NDArray[np.int32] = np.clip(weights, self.weight_format.min, self.weight_format.max)
         return clipped
 
+    def initial_matrix(self) -> NDArray[np.int32]:
+        """Of a classifier that learns, shape (neurons, classes): uniform in +-1."""
+        rng = np.random.default_rng([self.spec.training.seed, self.index, 1])
+        one = 1 << self.classifier.format.fraction
+        return rng.integers(-one, one, (self.neurons, self.classes), np.int32, endpoint=True)
+
     # -- the weight memory's layout --------------------------------------------------------------------
 
     def to_rows(self, weights: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -311,6 +334,23 @@ class NetworkPlan:
     @property
     def classes(self) -> int:
         return self.spec.classes
+
+    @property
+    def learned_matrices(self) -> tuple[LayerPlan, ...]:
+        """The layers whose classifiers learn."""
+        return tuple(plan for plan in self.layers if plan.classifier.learns)
+
+    @cached_property
+    def arrays(self) -> dict[str, tuple[int, int]]:
+        """The shapes of all that is learned, by name: every layer's weights, biases last, then learned classifiers."""
+        weights = {f"layer_{plan.index}": (plan.neurons, plan.fan_in) for plan in self.layers}
+        matrices = {f"classifier_{plan.index}": (plan.neurons, plan.classes) for plan in self.learned_matrices}
+        return weights | matrices
+
+    def initial_arrays(self) -> list[NDArray[np.int32]]:
+        """The first values of all of these."""
+        weights = [plan.initial_weights() for plan in self.layers]
+        return weights + [plan.initial_matrix() for plan in self.learned_matrices]
 
     def results_waiting(self, layer: int) -> int:
         """Results of a layer that can wait for the last layer's: it is ahead by as many samples as fit in between."""

@@ -58,6 +58,8 @@ class Kind(IntEnum):
     """Layer, where the feedback has bits of its own: the state that their generator starts each sample with."""
     MASK_STATE = 11
     """Layer with dropout: the mask's register."""
+    CLASSIFIER = 12
+    """Layer, where its classifier learns: a row holds a neuron's entries."""
 
 
 CHIP_COUNTERS = (
@@ -116,6 +118,10 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
         }
         if p.classifier.error != "local":
             del table[p.index, Kind.ERRORS]
+        if p.classifier.learns:
+            matrix = Region(p.neurons, p.classes, p.classifier.format.bits, signed=True, writable=True)
+            del table[p.index, Kind.CLASSIFIER_SEED]
+            table[p.index, Kind.CLASSIFIER] = matrix
         if p.feedback_bits:
             table[p.index, Kind.FEEDBACK_SEED] = Region(1, 1, 64, writable=True)
         if p.dropped:

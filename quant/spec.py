@@ -96,6 +96,7 @@ class LayerSpec:
     def to_table(self) -> dict[str, Any]:
         """As TOML has it. The usual classifier and no dropout are left out: they would hide what matters."""
         table = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        table["classifier"] = {name: value for name, value in table["classifier"].items() if value is not None}
         if self.classifier == ClassifierSpec():
             del table["classifier"]
         if not self.dropout:
@@ -228,6 +229,13 @@ class NetworkSpec:
                     f"shift of {shift}; rate_shift must be between {max(0, 1 - offset)} and "
                     f"{MAX_SHIFT - max(0, offset)}"
                 )
+            own = layer.classifier
+            least = 1 - self.matrix_update_shift(number) + own.rate_shift
+            if own.learns and own.rate_shift < least:
+                raise SpecError(
+                    f"layers[{number}].classifier.rate_shift = {own.rate_shift}: with a matrix of {own.format} and "
+                    f"these formats at least {least} is needed"
+                )
             width = self.projection_max(number).bit_length() + 1 + self.max_decay(number)
             if width > MAX_PROJECTION_BITS:
                 raise SpecError(
@@ -285,7 +293,7 @@ class NetworkSpec:
 
         delta W = 2^-rate d x, where d is taken as if K's entries were about 1, and scaled up by max_decay - decay.
         """
-        fraction = self.input_format(layer).fraction + self.projection_fraction(layer)
+        fraction = self.input_format(layer).fraction + self.error_fraction - self.projected_in_halves(layer)
         gain = _gain(self.layers[layer].classifier.feedback_weights)
         return fraction + gain + self.rate_shift(layer) + self.max_decay(layer) - self.weight.fraction
 
@@ -299,9 +307,9 @@ class NetworkSpec:
         own = self.layers[layer].classifier
         return self.layers[-1].classifier if own.error == "top" else own
 
-    def projection_fraction(self, layer: int) -> int:
-        """Fraction bits of the error brought back; it is taken in halves where all sums are even, see `classifier`."""
-        return self.error_fraction - self.error_sums_to_zero(layer)
+    def projected_in_halves(self, layer: int) -> bool:
+        """Whether half of what K brings back is a whole number, and is taken in its place, see `classifier`."""
+        return self.error_sums_to_zero(layer) and not self.layers[layer].classifier.learns
 
     def error_max(self, layer: int) -> int:
         """The largest entry of the error that a layer learns from, or its largest negative: 1.0, or just below 2.0."""
@@ -314,7 +322,17 @@ class NetworkSpec:
 
     def projection_max(self, layer: int) -> int:
         """The largest error that K can bring back to a neuron, or its largest negative."""
-        return sum(self.layers[layer].classifier.feedback_weights) * self.error_size_max(layer)
+        own = self.layers[layer].classifier
+        if own.learns:
+            # Entries of 4.0 at most, and all that a softmax takes from the label it gives to others.
+            return 4 * (1 + self.error_sums_to_zero(layer)) * self.error_size_max(layer)
+        return sum(own.feedback_weights) * self.error_size_max(layer)
+
+    def matrix_update_shift(self, layer: int) -> int:
+        """How far the product of activation and scaled error is shifted right to the units of a learned matrix."""
+        own = self.layers[layer].classifier
+        fraction = self.activation.fraction + self.error_fraction
+        return fraction + own.rate_shift + self.max_decay(layer) - own.format.fraction
 
     def score_shift(self, layer: int) -> int:
         """The classifier's temperature: own, or such that random scores differ by about 3 in nats.
@@ -392,7 +410,7 @@ class NetworkSpec:
 
 def _gain(weights: tuple[int, ...]) -> int:
     """By what power of two, rounded down, an entry made with these weights is larger than 1 in the quadratic mean."""
-    return (sum(weight**2 for weight in weights).bit_length() - 1) // 2
+    return max(0, sum(weight**2 for weight in weights).bit_length() - 1) // 2
 
 
 def _to_table(spec: NetworkSpec) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from locallearn.rtl.events import EventBuffer
 from locallearn.rtl.hinge import HingeUnit
 from locallearn.rtl.largest import Largest
 from locallearn.rtl.layouts import AccessSignature, activation_layout, error_layout, event_layout, result_layout
+from locallearn.rtl.learned import LearnedClassifier
 from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.sequencer import Sequencer, token_layout
@@ -85,8 +86,9 @@ class DenseLayer(wiring.Component):
         m.submodules.buffer = self._buffer = EventBuffer(p, self._target)
         m.submodules.sequencer = self._sequencer = Sequencer(p, self._target)
         m.submodules.readout = self._readout = Readout(p)
-        m.submodules.classifier = self._classifier = Classifier(p, self._target)
-        kind: Any = HingeUnit if p.signed_scores else ErrorUnit
+        classifier: Any = LearnedClassifier if p.classifier.learns else Classifier
+        m.submodules.classifier = self._classifier = classifier(p, self._target)
+        kind: Any = HingeUnit if p.classifier.loss == "squared-hinge" else ErrorUnit
         if p.classifier.error != "local":
             kind = Largest
         m.submodules.error = self._error = kind(p)
@@ -246,8 +248,12 @@ class DenseLayer(wiring.Component):
         m.d.comb += [
             self.result.payload.predicted.eq(error.predicted),
             self.result.payload.error.eq(size),
-            classifier.restart.eq(judging | self._accessed),
         ]
+        if self._plan.classifier.learns:
+            # The next sample's activations would meet what is still being learned.
+            passed_on &= classifier.idle
+        else:
+            m.d.comb += classifier.restart.eq(judging | self._accessed)
         learn, skipped, release = Signal(), Signal(), Signal()
         m.d.sync += [learn.eq(0), release.eq(0)]
         m.d.comb += [
@@ -389,8 +395,9 @@ class DenseLayer(wiring.Component):
             m.d.comb += self._classifier.feedback_seed.eq(feedback_seed)
             with m.If(write & kind[Kind.FEEDBACK_SEED]):
                 m.d.sync += feedback_seed.eq(access.data)
+        if not p.classifier.learns:
+            m.d.comb += self._classifier.seed.eq(seed)
         m.d.comb += [
-            self._classifier.seed.eq(seed),
             self._noise.seed.eq(access.data),
             self._noise.load.eq(write & kind[Kind.NOISE_STATE]),
             self._counters.select.eq(access.row),
@@ -400,6 +407,17 @@ class DenseLayer(wiring.Component):
             m.d.sync += seed.eq(access.data)
 
         own: dict[Kind, Value] = {}
+        if p.classifier.learns:
+            column = Signal(p.classes)
+            m.d.sync += column.eq(1 << access.lane)
+            m.d.comb += [
+                self._classifier.accessed.eq(self._accessed),
+                self._classifier.row.eq(access.row),
+                self._classifier.data.eq(access.data),
+                self._classifier.store.eq(Mux(write & kind[Kind.CLASSIFIER], column, 0)),
+            ]
+            entries = zip(column, self._classifier.entries, strict=True)
+            own[Kind.CLASSIFIER] = reduce(or_, (Mux(chosen, entry, 0) for chosen, entry in entries))
         if p.feedback_bits:
             own[Kind.FEEDBACK_SEED] = feedback_seed
         if p.dropped:

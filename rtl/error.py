@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth import Array, Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,11 +38,11 @@ class ErrorUnit(wiring.Component):
             {
                 "start": In(1),
                 "select": In(range(plan.classes)),
-                "scores": In(plan.score_bits).array(plan.classes),
+                "scores": In(Shape(plan.score_bits, plan.signed_scores)).array(plan.classes),
                 "label": In(range(plan.classes)),
                 "learn": In(1),
                 "done": Out(1),
-                "score": Out(plan.score_bits),
+                "score": Out(Shape(plan.score_bits, plan.signed_scores)),
                 "predicted": Out(range(plan.classes)),
                 "errors": Out(signed(plan.error_width)).array(plan.classes),
                 "size": Out(plan.error_bits + 1),
@@ -58,7 +58,8 @@ class ErrorUnit(wiring.Component):
         valid = [running, *(Signal(name=f"valid_{i}") for i in range(1, _SHARE + 1))]
         first = [Signal(init=1, name="first_0"), *(Signal(name=f"first_{i}") for i in range(1, _SCORE + 1))]
         final = [Signal(name=f"final_{i}") for i in range(_SHARE + 1)]
-        largest = Signal(p.score_bits, reset_less=True)
+        score = Shape(p.score_bits, p.signed_scores)
+        largest = Signal(score, reset_less=True)
         difference = Signal(p.score_bits, reset_less=True)
         distance = Signal(range(len(ERROR_TABLE) + 1), reset_less=True)
         weight = Signal(_TABLE_BITS, reset_less=True)
@@ -70,7 +71,7 @@ class ErrorUnit(wiring.Component):
         m.d.comb += final[0].eq(running & (walk[0] == p.classes - 1))
         for stages in (walk, valid, first, final):
             m.d.sync += [late.eq(early) for early, late in pairwise(stages)]
-        quarters = [Signal(p.score_bits, name=f"score_{c}", reset_less=True) for c in range(0, p.classes, 4)]
+        quarters = [Signal(score, name=f"score_{c}", reset_less=True) for c in range(0, p.classes, 4)]
         m.d.sync += [
             *(quarter.eq(Array(self.scores[4 * i : 4 * i + 4])[walk[0][:2]]) for i, quarter in enumerate(quarters)),
             self.score.eq(Array(quarters)[walk[1][2:]]),

@@ -38,18 +38,22 @@ def tree_cycles(terms: int) -> int:
 
 def score_cycles(plan: LayerPlan) -> int:
     """What scores come later than those of a matrix of +-1, which go straight into the sums."""
+    if plan.classifier.learns:
+        return 6
     bits = len(plan.classifier.matrix_weights)
     return tree_cycles(bits) if bits > 1 else 0
 
 
 def error_cycles(plan: LayerPlan, learn: bool) -> int:
     """From the scores to the predicted class and, where there is something to learn, the layer's own errors."""
-    if plan.signed_scores:
+    if plan.classifier.loss == "squared-hinge":
         return plan.classes + 7
     return 3 * plan.classes + 16 if learn and plan.classifier.error == "local" else plan.classes + 3
 
 
 def group_cycles(plan: LayerPlan) -> int:
     """From the order for a group of scaled errors until it is whole: one a cycle, through a tree of sums."""
+    if plan.classifier.learns:
+        return plan.lanes + 10 + tree_cycles(plan.classes)
     classes = 1 if plan.classifier.error == "label" else plan.classes
     return plan.lanes + 4 + tree_cycles(classes * len(plan.classifier.feedback_weights))

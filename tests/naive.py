@@ -57,7 +57,7 @@ def entry(weights: Sequence[int], bits: Sequence[int]) -> int:
 
 def magnitude(weights: Sequence[int]) -> int:
     """The power of two below the quadratic mean of entries with these weights."""
-    return 2 ** floor(log(sum(weight * weight for weight in weights), 4) + 1e-9)
+    return 2 ** floor(log(sum(weight * weight for weight in weights) or 1, 4) + 1e-9)
 
 
 def temperature(spec: NetworkSpec, layer: int) -> int:
@@ -111,7 +111,11 @@ class NaiveLayer:
         self.temperature = temperature(spec, index)
         self.weights: list[list[int]] = plan.initial_weights().tolist()
         self.classifier = layer.classifier
-        self.matrix, self.feedback = self.draw_matrices(plan.classifier_seed, plan.feedback_seed)
+        if self.classifier.learns:
+            self.matrix = self.feedback = plan.initial_matrix().tolist()
+            self.one = 2 ** (self.classifier.format.bits - 3)
+        else:
+            self.matrix, self.feedback = self.draw_matrices(plan.classifier_seed, plan.feedback_seed)
         self.noise = BitSerialLfsr(plan.noise_seed)
         self.mask = BitSerialLfsr(plan.mask_seed)
         self.dropout = Fraction(round(256 * layer.dropout), 256)
@@ -164,6 +168,8 @@ class NaiveLayer:
             active = [activation > 0 for activation in trace.activations]
             d = [self.projection(neuron, error) if active[neuron] else 0 for neuron in range(self.neurons)]
             self.update(trace.events, d, decay)
+            if self.classifier.learns:
+                self.update_matrix(trace.activations, error, decay)
             self.counters["learned"] += 1
         else:
             self.counters["skipped"] += 1
@@ -176,8 +182,12 @@ class NaiveLayer:
         return min(max(nearest, 0), (1 << self.spec.activation.bits) - 1)
 
     def score(self, c: int, activations: list[int]) -> int:
-        """S = M y."""
-        return sum(row[c] * activation for row, activation in zip(self.matrix, activations, strict=True))
+        """S = M y; of a matrix that learns rounded down, to even numbers where only differences matter."""
+        score = sum(row[c] * activation for row, activation in zip(self.matrix, activations, strict=True))
+        if self.classifier.learns:
+            unit = 1 if self.classifier.loss == "squared-hinge" else 2
+            return unit * floor(Fraction(score, unit * self.one))
+        return score
 
     def error(self, scores: list[int], label: int) -> list[int]:
         """By the layer's rule, in units of 2^-error_bits."""
@@ -209,8 +219,18 @@ class NaiveLayer:
         return error
 
     def projection(self, neuron: int, error: list[int]) -> int:
-        """d = K e."""
-        return sum(entry * e for entry, e in zip(self.feedback[neuron], error, strict=True))
+        """d = K e; to the nearest whole number if K learns."""
+        d = sum(entry * e for entry, e in zip(self.feedback[neuron], error, strict=True))
+        return floor(Fraction(d, self.one) + Fraction(1, 2)) if self.classifier.learns else d
+
+    def update_matrix(self, activations: list[int], error: list[int], decay: int) -> None:
+        """M -= rate * e * y, to the nearest number of its format."""
+        unit = Fraction(self.one, 2 ** (self.classifier.rate_shift + decay))
+        unit /= 2**self.spec.activation.fraction * 2 ** error_bits(self.spec)
+        for row, activation in zip(self.matrix, activations, strict=True):
+            for c, e in enumerate(error):
+                learned = row[c] - floor(activation * e * unit + Fraction(1, 2))
+                row[c] = min(max(learned, -4 * self.one), 4 * self.one - 1)
 
     def update(self, events: list[tuple[int, int]], d: list[int], decay: int) -> None:
         """W -= rate * d * x, each rounded up or down at random, for every group with an error and every event."""
@@ -238,7 +258,7 @@ class NaiveLayer:
         # At the lowest rate a change has this many fraction bits: finer noise would alter nothing. One less where the
         # error sums to zero, as all d are even then.
         source = spec.layers[-1].classifier if self.classifier.error == "top" else self.classifier
-        even = source.error == "local" and source.loss == "cross-entropy"
+        even = source.error == "local" and source.loss == "cross-entropy" and not self.classifier.learns
         lowest = self.rate_shift + max(self.decays) + log(magnitude(self.classifier.feedback_weights), 2)
         finest = self.input_format.fraction + error_bits(spec) + round(lowest) - spec.weight.fraction - even
         bits = min(spec.noise_bits, finest)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import (
     MAX_DECAY,
     MAX_PROJECTION_BITS,
@@ -21,7 +22,7 @@ from locallearn.quant.spec import (
     TrainingSpec,
 )
 
-__all__ = ["Step", "specs", "steps"]
+__all__ = ["Step", "from_whole_range", "specs", "steps"]
 
 
 @st.composite
@@ -52,7 +53,11 @@ def specs(
     layer_count = draw(st.integers(1, max_layers))
     decays = [draw(st.none() | schedules) for _ in range(layer_count)]
     largest = [max(decay if own is None else own) for own in decays]
-    own_losses = st.just(ClassifierSpec()) if usual else classifier_specs(classes, error_fraction, max(largest))
+    own_losses = (
+        st.just(ClassifierSpec())
+        if usual
+        else classifier_specs(classes, error_fraction, activation.fraction, max(largest))
+    )
     top = draw(own_losses)
     below = own_losses
     if not usual and top.error == "local":
@@ -61,8 +66,8 @@ def specs(
     for number, (classifier, largest_decay) in enumerate(zip(classifiers, largest, strict=True)):
         fraction = inputs.fraction if number == 0 else activation.fraction
         source = top if classifier.error == "top" else classifier
-        halved = source.error == "local" and source.loss == "cross-entropy"
-        gain = classifier.feedback_weights[-1].bit_length() - 1
+        halved = source.error == "local" and source.loss == "cross-entropy" and not classifier.learns
+        gain = 0 if classifier.learns else classifier.feedback_weights[-1].bit_length() - 1
         offset = fraction + error_fraction - halved + gain + largest_decay - weight.fraction
         ranges.append((max(0, 1 - offset), min(MAX_SHIFT, MAX_SHIFT - offset)))
     common = (max(low for low, _ in ranges), min(high for _, high in ranges))
@@ -100,7 +105,9 @@ def specs(
     )
 
 
-def classifier_specs(classes: int, error_fraction: int, max_decay: int) -> SearchStrategy[ClassifierSpec]:
+def classifier_specs(
+    classes: int, error_fraction: int, activation_fraction: int, max_decay: int
+) -> SearchStrategy[ClassifierSpec]:
     """What a layer can learn from without another layer, half of the time the usual."""
     bits = st.integers(1, 8)
     symmetric = st.builds(ClassifierSpec, bits=bits) | st.just(ClassifierSpec("ternary"))
@@ -112,8 +119,21 @@ def classifier_specs(classes: int, error_fraction: int, max_decay: int) -> Searc
         replace, symmetric | concordant | random, loss=st.sampled_from(["cross-entropy", "squared-hinge"])
     )
     from_label = st.builds(replace, symmetric | random, error=st.just("label"))
-    unusual = (with_loss | from_label).filter(lambda spec: _fits(spec, spec, classes, error_fraction, max_decay))
-    return st.just(ClassifierSpec()) | unusual
+    fits = (with_loss | from_label).filter(lambda spec: _fits(spec, spec, classes, error_fraction, max_decay))
+    # Rates at which a product is shifted right, by a bit at least; most of them where matrices really move.
+    losses = st.sampled_from(["cross-entropy", "squared-hinge"])
+    learned = st.tuples(st.integers(8, 16), st.integers(0, 4) | st.integers(0, 16), losses).map(
+        lambda chosen: ClassifierSpec(
+            "learned",
+            bits=chosen[0],
+            rate_shift=min(16, chosen[1] + max(0, 1 + chosen[0] - 3 - activation_fraction - error_fraction)),
+            loss=chosen[2],
+        )
+    )
+    learned = learned.filter(
+        lambda spec: spec.loss == "cross-entropy" or 2 * classes << error_fraction + max_decay + 3 < 1 << 22
+    )
+    return st.just(ClassifierSpec()) | fits | learned
 
 
 def others_errors(
@@ -133,6 +153,15 @@ def _fits(spec: ClassifierSpec, source: ClassifierSpec, classes: int, error_frac
     one = 1 << error_fraction
     largest = classes * (2 * one - 1) if source.loss == "squared-hinge" else one
     return len(f"{largest * sum(spec.feedback_weights):b}") + 1 + max_decay <= MAX_PROJECTION_BITS
+
+
+def from_whole_range(plan: NetworkPlan, rng: np.random.Generator) -> list[NDArray[np.int32]]:
+    """Any values that the formats have, for all that is learned."""
+    formats = [plan.spec.weight] * len(plan.layers) + [p.classifier.format for p in plan.learned_matrices]
+    return [
+        rng.integers(form.min, form.max, shape, np.int32, endpoint=True)
+        for form, shape in zip(formats, plan.arrays.values(), strict=True)
+    ]
 
 
 @st.composite

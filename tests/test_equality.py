@@ -22,6 +22,7 @@ from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
 from tests.compare import assert_same
+from tests.strategies import from_whole_range
 
 IN_CI = 20
 SLOW = 200
@@ -52,7 +53,7 @@ def random_spec(number: int) -> NetworkSpec:
 
     depth, classes = ((1, 2), (2, 10), (1, 100), (3, between(2, 20)), (6, between(2, 8)))[number % 5]
     usual = number % 2 == 0
-    classifiers = random_classifiers(rng, depth, usual)
+    classifiers = random_classifiers(rng, depth, usual, activation.fraction + error_bits)
     sources = [classifiers[-1] if spec.error == "top" else spec for spec in classifiers]
     layers = []
     for index in range(depth):
@@ -60,7 +61,8 @@ def random_spec(number: int) -> NetworkSpec:
         fraction = inputs.fraction if index == 0 else activation.fraction
         # Rates at which weights move: the update shifts by few bits.
         halved = sources[index].error == "local" and sources[index].loss == "cross-entropy"
-        gain = classifiers[index].feedback_weights[-1].bit_length() - 1
+        halved = halved and not classifiers[index].learns
+        gain = 0 if classifiers[index].learns else classifiers[index].feedback_weights[-1].bit_length() - 1
         own_decay = None if usual or rng.random() < 0.7 else (0, between(0, 3))
         largest_decay = max(decay if own_decay is None else own_decay)
         offset = fraction + error_bits + gain + largest_decay - weight.fraction - halved
@@ -90,8 +92,11 @@ def random_spec(number: int) -> NetworkSpec:
     )
 
 
-def random_classifiers(rng: np.random.Generator, depth: int, usual: bool) -> list[ClassifierSpec]:
-    """Of all layers; unless `usual`, every choice that a description has, one or another at each layer."""
+def random_classifiers(rng: np.random.Generator, depth: int, usual: bool, fraction: int) -> list[ClassifierSpec]:
+    """Of all layers; unless `usual`, every choice that a description has, one or another at each layer.
+
+    fraction  bits of an activation times an error, what a learned matrix learns by
+    """
     if usual:
         return [ClassifierSpec()] * depth
 
@@ -106,7 +111,13 @@ def random_classifiers(rng: np.random.Generator, depth: int, usual: bool) -> lis
         error = top if index == depth - 1 else any_of(*others)
         loss = any_of("cross-entropy", "squared-hinge") if error == "local" else "cross-entropy"
         feedback = any_of("symmetric", "sign-concordant", "random")
-        if rng.random() < 0.3:
+        kind = any_of("uniform", "uniform", "ternary", "learned", "learned")
+        if kind == "learned" and error == "local":
+            bits = int(rng.integers(8, 16, endpoint=True))
+            # Products are shifted right, by a bit at least.
+            shift = max(0, bits - 2 - fraction) + int(rng.integers(4))
+            matrix, feedback = ClassifierSpec("learned", bits=bits, rate_shift=shift), "symmetric"
+        elif kind == "ternary":
             matrix = ClassifierSpec("ternary", feedback="symmetric" if feedback == "sign-concordant" else feedback)
         else:
             matrix = ClassifierSpec(bits=int(rng.integers(1, 4)), feedback=feedback)
@@ -141,8 +152,7 @@ class Comparison:
 
     def write_weights(self) -> None:
         """Any weights that the format has."""
-        low, high = self.spec.weight.min, self.spec.weight.max
-        weights = [self._rng.integers(low, high, w.shape, np.int32, endpoint=True) for w in self.golden.weights]
+        weights = from_whole_range(self.golden.plan, self._rng)
         self.golden.weights = weights
         self.chip.write_weights(weights)
 
@@ -183,8 +193,9 @@ class Comparison:
         weights, counters = self.chip.read_weights(), self.chip.counters()
         assert_same("samples", self._samples, counters.samples)
         assert_same("link errors", 0, counters.link_errors)
+        for name, expected, actual in zip(self.golden.plan.arrays, self.golden.weights, weights, strict=True):
+            assert_same(name, expected, actual)
         for index, layer in enumerate(self.golden.layers):
-            assert_same(f"layer {index}: weight", layer.memory.weights, weights[index])
             noise = self.chip.read(index, Kind.NOISE_STATE).view(np.uint64)[0, 0]
             assert_same(f"layer {index}: noise state", layer.noise.state, noise)
             if layer.plan.dropped:
@@ -220,7 +231,7 @@ def test_random_specs_are_worth_comparing() -> None:
         for kind in ("matrix", "feedback", "loss", "error"):
             done.update({getattr(plan.classifier, kind) for plan in golden.plan.layers})
     assert done["weights move"] > IN_CI // 2
-    assert len(done) == 9 + 2 + 3 + 2 + 3
+    assert len(done) == 9 + 3 + 3 + 2 + 3
     assert min(done.values()) >= 3, done
 
 

@@ -11,6 +11,7 @@ from locallearn.host.datasets import load
 from locallearn.host.device import ChipDevice
 from locallearn.host.link import Link
 from locallearn.host.report import counter_figures
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import LayerSpec, NetworkSpec, load_spec
 from locallearn.rtl.chip import Chip
@@ -27,6 +28,28 @@ CHIPS = [
         SINGLE_PORT,
         id="3 layers, single-port",
     ),
+    pytest.param(
+        replace(
+            DIGITS,
+            layers=(
+                LayerSpec(40, 10, classifier=ClassifierSpec("learned")),
+                LayerSpec(20, 5, classifier=ClassifierSpec(bits=5, feedback="sign-concordant", loss="squared-hinge")),
+            ),
+        ),
+        GENERIC,
+        id="learned matrix, hinge",
+    ),
+    pytest.param(
+        replace(DIGITS, layers=(LayerSpec(30, 10, 8, classifier=ClassifierSpec(error="label")),)), GENERIC, id="label"
+    ),
+    pytest.param(
+        replace(
+            DIGITS,
+            layers=(LayerSpec(24, 8, 10, classifier=ClassifierSpec(error="top")), LayerSpec(20, 10), LayerSpec(16, 8)),
+        ),
+        GENERIC,
+        id="top",
+    ),
 ]
 
 SAMPLES = 300
@@ -42,7 +65,8 @@ def device(spec: NetworkSpec, target: Target) -> Iterator[ChipDevice]:
 
 @pytest.mark.parametrize(("spec", "target"), CHIPS)
 def test_cycles_are_those_of_the_chip(spec: NetworkSpec, target: Target, device: ChipDevice) -> None:
-    """Within 2 % where the samples are as was counted, first learned from, then only looked at."""
+    """Within 2 % where the samples are as was counted, first learned from, then only looked at; within 5 % where
+    layers wait for one another."""
     data = load("digits")
     pixels, labels = data.train_x[: 2 * SAMPLES], data.train_y[: 2 * SAMPLES]
     plan = NetworkPlan(spec)
@@ -53,7 +77,8 @@ def test_cycles_are_those_of_the_chip(spec: NetworkSpec, target: Target, device:
         figures = counter_figures(device.counters())
         cycles = estimate_cycles(plan, counted(plan, {"counters": figures}, "sim"), target.single_port_weights)
         expected = figures["cycles"] / SAMPLES
-        assert (cycles.train if learn else cycles.infer) == pytest.approx(expected, rel=0.02)
+        waits = learn and cycles.round_trip
+        assert (cycles.train if learn else cycles.infer) == pytest.approx(expected, rel=0.05 if waits else 0.02)
 
 
 def test_without_zeros_a_walk_reads_all_rows() -> None:

@@ -10,6 +10,7 @@ from locallearn.fpga.boards import BOARDS, Board, find_board
 from locallearn.fpga.estimate import LOGIC_ERROR, estimate
 from locallearn.fpga.estimate_resources import estimate_layer_resources, estimate_resources
 from locallearn.fpga.netlist import chip_netlist
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, load_spec
@@ -20,6 +21,7 @@ RECORDS: list[dict[str, Any]] = json.loads(
 )
 
 TWO_BANKS = NetworkSpec("two banks", 3, InputSpec(300), (LayerSpec(18, 9), LayerSpec(5, 2)))
+LEARNED = NetworkSpec("learned", 3, InputSpec(20), (LayerSpec(6, 3, classifier=ClassifierSpec("learned")),))
 NARROW = NetworkSpec("narrow", 3, InputSpec(20), (LayerSpec(6, 3),), weight=QFormat(6, 5, signed=True), error_bits=3)
 
 
@@ -39,6 +41,8 @@ def test_what_was_counted(record: dict[str, Any]) -> None:
     [
         pytest.param(TWO_BANKS, BOARDS["icebreaker"], id="ice40up"),
         pytest.param(NARROW, BOARDS["tang-nano-9k"], id="gowin, small multipliers"),
+        pytest.param(LEARNED, BOARDS["icebreaker"], id="learned matrix, ice40up"),
+        pytest.param(LEARNED, BOARDS["ulx3s-85f"], id="learned matrix, ecp5"),
     ],
 )
 def test_the_rtl_has_what_is_estimated(spec: NetworkSpec, board: Board) -> None:

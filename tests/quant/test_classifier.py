@@ -10,8 +10,9 @@ from hypothesis.strategies import DataObject
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
-from locallearn.quant.plan import LayerPlan
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec
+from locallearn.quant.network import GoldenNetwork
+from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from tests.compare import assert_same
 from tests.strategies import specs
 
@@ -79,9 +80,11 @@ def test_widths_hold_every_error(spec: NetworkSpec, data: DataObject) -> None:
     assert plan.signed_feedback or error.sum() == 0
 
     largest = sum(plan.classifier.feedback_weights)
-    worst = np.where(error > 0, largest, -largest if plan.signed_feedback else 0)
-    for feedback in (worst, -worst if plan.signed_feedback else largest - worst):
-        (projected,) = classifier.back_project(feedback[np.newaxis], error, np.ones(1))
+    lowest = -largest if plan.signed_feedback else 0
+    if plan.classifier.learns:
+        lowest, largest = plan.classifier.format.min, plan.classifier.format.max
+    for feedback in (np.where(error > 0, largest, lowest), np.where(error > 0, lowest, largest)):
+        (projected,) = classifier.back_project(plan, feedback[np.newaxis], error, np.ones(1))
         assert abs(projected) <= spec.projection_max(plan.index) < 1 << (plan.scaled_error_width - plan.max_decay - 1)
 
 
@@ -121,3 +124,31 @@ def test_larger_entries_change_the_scale_of_nothing_else() -> None:
         assert spec.update_shift(0) == usual.update_shift(0) + gain
     ternary = replace(usual, layers=(LayerSpec(500, classifier=ClassifierSpec("ternary")),))
     assert ternary.update_shift(0) == usual.update_shift(0)
+
+
+@settings(max_examples=200)
+@given(specs(max_classes=100))
+def test_scores_reach_their_bounds(spec: NetworkSpec) -> None:
+    """Those of all activations at their largest, with all entries at their ends."""
+    for plan in NetworkPlan(spec).layers:
+        weights, form = sum(plan.classifier.matrix_weights), plan.classifier.format
+        ends = (form.min, form.max) if plan.classifier.learns else (-weights if plan.signed_scores else 0, weights)
+        activations = np.full(plan.neurons, plan.output_format.max)
+        for end in ends:
+            scores = classifier.scores(plan, np.full((plan.neurons, plan.classes), end), activations)
+            assert np.abs(scores).max() <= plan.score_max < 1 << (plan.score_bits - plan.signed_scores)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "squared-hinge"])
+def test_learned_matrix_beats_the_random_one_that_it_begins_as(loss: str) -> None:
+    """Not equal to something but right: a wrong sign in its learning leaves the classifier at chance."""
+    learned = LayerSpec(64, lanes=4, classifier=ClassifierSpec("learned", loss=loss))
+    # With next to no rate, the neurons stay what they are.
+    spec = NetworkSpec("", 2, InputSpec(16), (learned,), training=TrainingSpec(20, decay=(0,)))
+    golden, rng = GoldenNetwork(spec), np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2500, 16), np.uint8)
+    labels = (pixels[:, :8].sum(1) < pixels[:, 8:].sum(1)).astype(int)
+    before = np.mean(golden.run(pixels[2000:]).predicted[:, 0] == labels[2000:])
+    golden.run(pixels[:2000], labels[:2000])
+    after = np.mean(golden.run(pixels[2000:]).predicted[:, 0] == labels[2000:])
+    assert after > before + 0.15, f"{before} before, {after} after"

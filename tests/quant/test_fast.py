@@ -16,7 +16,7 @@ from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, load_spec, preset_names
 from tests.compare import assert_same
-from tests.strategies import Step, specs, steps
+from tests.strategies import Step, from_whole_range, specs, steps
 
 # Update shifts beyond 30 take a way of their own. Few weights move at such rates, some do.
 SLOW_RATE = NetworkSpec(
@@ -47,8 +47,9 @@ def random_batch(spec: NetworkSpec, count: int, density: float = 0.5) -> tuple[n
 
 
 def assert_same_state(where: str, golden: GoldenNetwork, fast: FastNetwork) -> None:
+    for name, expected, actual in zip(golden.plan.arrays, golden.weights, fast.weights, strict=True):
+        assert_same(f"{where} {name}", expected, actual)
     for index, plan in enumerate(golden.plan.layers):
-        assert_same(f"{where} layer {plan.index} weight", golden.weights[index], fast.weights[index])
         assert_same(f"{where} layer {plan.index} noise register", golden.noise_states[index], fast.noise_states[index])
         assert_same(f"{where} layer {plan.index} mask register", golden.mask_states[index], fast.mask_states[index])
         for name, count in dataclasses.asdict(golden.counters[index]).items():
@@ -66,19 +67,12 @@ def assert_same_batch(
     assert_same_state(where, golden, fast)
 
 
-def from_whole_range(spec: NetworkSpec, golden: GoldenNetwork, fast: FastNetwork) -> None:
-    rng = np.random.default_rng(0)
-    golden.weights = fast.weights = [
-        rng.integers(spec.weight.min, spec.weight.max, w.shape, np.int32, endpoint=True) for w in golden.weights
-    ]
-
-
 @settings(max_examples=300)
 @given(st.data(), specs() | specs(max_neurons=70, max_classes=100))
 def test_equals_golden(data: DataObject, spec: NetworkSpec) -> None:
     golden, fast = GoldenNetwork(spec), FastNetwork(spec)
     if data.draw(st.booleans(), label="weights from the whole range"):
-        from_whole_range(spec, golden, fast)
+        golden.weights = fast.weights = from_whole_range(golden.plan, np.random.default_rng(0))
     work: Iterable[Step] = data.draw(steps(spec), label="steps")
     for number, step in enumerate(work):
         golden.decay = fast.decay = step.decay
@@ -92,7 +86,7 @@ def test_equals_golden(data: DataObject, spec: NetworkSpec) -> None:
 def test_equals_golden_beyond_small_sizes(spec: NetworkSpec) -> None:
     golden, fast = GoldenNetwork(spec), FastNetwork(spec)
     assert_same_batch("initial weights", golden, fast, *random_batch(spec, 40))
-    from_whole_range(spec, golden, fast)
+    golden.weights = fast.weights = from_whole_range(golden.plan, np.random.default_rng(0))
     assert_same_batch("any weights", golden, fast, *random_batch(spec, 40))
     assert golden.counters[0].words_written > 0
 
@@ -100,7 +94,7 @@ def test_equals_golden_beyond_small_sizes(spec: NetworkSpec) -> None:
 def test_update_shifts_above_30_are_reached() -> None:
     golden, fast = GoldenNetwork(SLOW_RATE), FastNetwork(SLOW_RATE)
     assert [plan.update_shift for plan in golden.plan.layers] == [31, 32]
-    from_whole_range(SLOW_RATE, golden, fast)
+    golden.weights = fast.weights = from_whole_range(golden.plan, np.random.default_rng(0))
     before = golden.weights
     assert_same_batch("many samples", golden, fast, *random_batch(SLOW_RATE, 5000))
     assert (before[0] != golden.weights[0]).any()

@@ -16,7 +16,7 @@ from locallearn.quant.plan import LayerPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
 from tests.compare import assert_same
 from tests.naive import NaiveLayer, NaiveNetwork, NaiveTrace
-from tests.strategies import Step, specs, steps
+from tests.strategies import Step, from_whole_range, specs, steps
 
 
 def assert_same_trace(where: str, plan: LayerPlan, naive: NaiveTrace, golden: LayerTrace) -> None:
@@ -24,7 +24,9 @@ def assert_same_trace(where: str, plan: LayerPlan, naive: NaiveTrace, golden: La
     assert_same(f"{where} event value", [value for _, value in naive.events], golden.event_value)
     assert_same(f"{where} activation", naive.activations, golden.activations)
     scores = golden.scores
-    if not plan.signed_scores:
+    if plan.classifier.learns and plan.classifier.loss == "cross-entropy":
+        scores = 2 * scores
+    elif not plan.signed_scores:
         # S = 2 S' - sum(w) sum(y): the scores of M from those of its half.
         scores = 2 * scores - sum(plan.classifier.matrix_weights) * golden.activations.sum()
     assert_same(f"{where} score", naive.scores, scores)
@@ -36,6 +38,8 @@ def assert_same_trace(where: str, plan: LayerPlan, naive: NaiveTrace, golden: La
 
 def assert_same_state(where: str, naive: NaiveLayer, golden: GoldenLayer) -> None:
     assert_same(f"{where} weight", naive.weights, golden.memory.weights)
+    if golden.plan.classifier.learns:
+        assert_same(f"{where} classifier", naive.matrix, golden.matrix)
     assert_same(f"{where} noise register", naive.noise.state, golden.noise.state)
     assert_same(f"{where} mask register", naive.mask.state, golden.mask.state)
     for name, count in dataclasses.asdict(golden.counters).items():
@@ -70,12 +74,11 @@ def test_equals_naive(data: DataObject, spec: NetworkSpec) -> None:
     naive, golden = NaiveNetwork(spec), GoldenNetwork(spec)
     if data.draw(st.booleans(), label="weights from the whole range"):
         rng = np.random.default_rng(spec.training.seed)
-        golden.weights = [
-            rng.integers(spec.weight.min, spec.weight.max, weights.shape, np.int32, endpoint=True)
-            for weights in golden.weights
-        ]
-        for layer, weights in zip(naive.layers, golden.weights, strict=True):
+        golden.weights = from_whole_range(golden.plan, rng)
+        for layer, weights in zip(naive.layers, golden.weights, strict=False):
             layer.weights = weights.tolist()
+        for plan, matrix in zip(golden.plan.learned_matrices, golden.weights[len(naive.layers) :], strict=True):
+            naive.layers[plan.index].matrix[:] = matrix.tolist()
     assert_same_run(naive, golden, data.draw(steps(spec), label="steps"))
     # For --hypothesis-show-statistics: how many examples reach what.
     for name in ("learned", "skipped", "saturated", "words_written"):

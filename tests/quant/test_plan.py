@@ -149,7 +149,7 @@ def test_error_reaches_its_bounds(spec: NetworkSpec, data: DataObject) -> None:
     assert_same("error", expected, error)
     signs = np.zeros((2, plan.classes), np.int64)
     signs[0, winner] = signs[1, label] = 1
-    assert_same("h", [one, -one], classifier.back_project(signs, error, np.array([1, 1])))
+    assert_same("h", [one, -one], classifier.back_project(plan, signs, error, np.array([1, 1])))
     assert not fits_signed(plan.error_width - 1, one)
     assert not fits_signed(plan.scaled_error_width - 1, one << plan.max_decay)
 

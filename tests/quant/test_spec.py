@@ -55,7 +55,7 @@ lanes = 2
 score_shift = 3
 init_shift = 2
 [layers.classifier]
-bits = 1
+feedback_bits = 4
 [training]
 rate_shift = 7
 decay = [0, 1, 3]
@@ -207,7 +207,7 @@ def changed(changes: dict[str, Any]) -> str:
         ({"layers.0.classifier.los": "x"}, "unknown key layers[0].classifier.los, did you mean loss?"),
         (
             {"layers.0.classifier.matrix": "signs"},
-            "layers[0].classifier.matrix = 'signs': must be one of uniform, ternary",
+            "layers[0].classifier.matrix = 'signs': must be one of uniform, ternary, learned",
         ),
         (
             {"layers.1.classifier.feedback": 1},
@@ -220,6 +220,25 @@ def changed(changes: dict[str, Any]) -> str:
         ({"layers.1.classifier.error": "dfa"}, "layers[1].classifier.error = 'dfa': must be one of local, top, label"),
         ({"layers.1.classifier.bits": 0}, "layers[1].classifier.bits = 0: must be between 1 and 8"),
         ({"layers.1.classifier.bits": "4"}, f"layers[1].classifier.bits = '4': {WHOLE}"),
+        ({"layers.1.classifier.rate_shift": 17}, "layers[1].classifier.rate_shift = 17: must be between 0 and 16"),
+        (
+            {"layers.1.classifier": {"matrix": "learned", "bits": 7}},
+            "layers[1].classifier.bits = 7: must be between 8 and 16",
+        ),
+        (
+            {"layers.1.classifier": {"matrix": "learned", "feedback": "random"}},
+            "layers[1].classifier.feedback = 'random': a learned matrix learns from its own error and brings it back "
+            "itself",
+        ),
+        (
+            {"layers.0.classifier": {"matrix": "learned", "error": "label"}},
+            "layers[0].classifier.error = 'label': a learned matrix learns from its own error and brings it back "
+            "itself",
+        ),
+        (  # 4 + 6 + 3 - 13 + 0
+            {"layers.0.classifier": {"matrix": "learned", "bits": 16, "rate_shift": 0}},
+            "layers[0].classifier.rate_shift = 0: with a matrix of s16.13 and these formats at least 1 is needed",
+        ),
         ({"layers.1.classifier.feedback_bits": 9}, "layers[1].classifier.feedback_bits = 9: must be between 1 and 8"),
         (
             {"layers.0.classifier": {"matrix": "ternary", "bits": 2}},

@@ -132,7 +132,7 @@ async def scores_and_projects(dut: Any) -> None:
         await restart(dut)
         for _ in range(1 + score_cycles(plan)):
             await RisingEdge(dut.clk)
-        scores = classifier.scores(matrix, activations)
+        scores = classifier.scores(plan, matrix, activations)
         values = [port.value for port in ports(dut, "scores", plan.classes)]
         actual_scores = [value.to_signed() if plan.signed_scores else int(value) for value in values]
         assert actual_scores == scores.tolist(), (
@@ -141,7 +141,7 @@ async def scores_and_projects(dut: Any) -> None:
 
         error = any_error(plan, scores)
         padded = np.zeros(plan.groups * plan.lanes, np.int64)
-        padded[: plan.neurons] = classifier.back_project(feedback, error, activations) << (plan.max_decay - decay)
+        padded[: plan.neurons] = classifier.back_project(plan, feedback, error, activations) << (plan.max_decay - decay)
         expected = padded.reshape(plan.groups, plan.lanes)
         groups, zero, took = await backward(dut, plan, error)
         assert groups == expected.tolist(), (

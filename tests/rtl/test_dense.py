@@ -192,8 +192,7 @@ class LayerBench:
         plan, golden = self.plan, self._golden
         (index,) = x.nonzero()
         index, value = np.append(index, plan.inputs), np.append(x[index], plan.input_format.half)
-        matrix, _ = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
-        predicted = classifier.classify(classifier.scores(matrix, golden.memory.forward(index, value)))
+        predicted = classifier.classify(classifier.scores(plan, golden.matrix, golden.memory.forward(index, value)))
         return (predicted + random.randrange(1, plan.classes)) % plan.classes
 
     async def compare(self) -> None:
