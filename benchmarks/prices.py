@@ -2,11 +2,11 @@
 
     python benchmarks/prices.py --data-dir DIR
 
-One layer of 784-128 with 16 lanes, that it may be seen what a layer pays; where a rule needs a last layer whose error is
-passed down, a second of 128 with 16 lanes, the usual, in both columns. LUTs, flip-flops, DSP blocks and block RAM are
-what nextpnr counts after packing. Cycles are those of the simulated chip over 2,000 MNIST samples, after 10,000 that the
-compiled model learned from by the same rule. Writes results/prices.json, where what is there is not done again, and
-results/prices.md.
+One layer of 784-128 with 16 lanes, that it may be seen what a layer pays; where a rule needs a last layer whose error
+is passed down, a second of 128 with 16 lanes, the usual, in both rows. LUTs, flip-flops, DSP blocks and block RAM are
+what nextpnr counts after packing. Cycles are those of the simulated chip over 2,000 MNIST samples, after 10,000 that
+the compiled model learned from by the same rule. Writes results/prices.json, where what is there is not done again,
+and results/prices.md.
 """
 
 import argparse
