@@ -36,7 +36,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if isinstance(action.default, tuple):
-            return f"{action.help} (default: {' '.join(action.default)})"
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
         if action.option_strings and action.default not in (None, False, argparse.SUPPRESS):
             return f"{action.help} (default: %(default)s)"
         return action.help
@@ -63,6 +63,16 @@ def _positive(what: str) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def _odds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < inf:
+        raise argparse.ArgumentTypeError(f"{text}: needed is a number that is at least 1")
+    return value
 
 
 _frequency = _positive("a number of MHz")
@@ -167,6 +177,36 @@ def _add_network_commands(add: _Add) -> None:
     command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
     _add_data(command, "what the run was trained on, with what it held out")
     _add_device(command, "model", _ANYWHERE)
+    command.add_argument(
+        "--exit-layer", type=_whole(0), metavar="N", help="let this layer answer: no sample goes further"
+    )
+    command.add_argument(
+        "--exit-odds",
+        type=_odds,
+        metavar="X",
+        help="let the first layer answer to which the best class is X times as likely as the second",
+    )
+
+    command = add(
+        "exits",
+        commands.exits_command,
+        "measure what a trained network loses and saves where samples stop at the first layer that is sure",
+        "locallearn exits runs/mnist --device sim",
+    )
+    command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
+    _add_data(command, "what the run was trained on, with what it held out")
+    _add_device(command, "model", _ANYWHERE)
+    command.add_argument(
+        "--odds",
+        type=_odds,
+        nargs="+",
+        metavar="X",
+        default=tuple(2**power for power in range(11)),
+        help="best class against second, for a layer to be sure",
+    )
+    command.add_argument(
+        "--lose", type=_rate, metavar="PCT", default=0.1, help="accuracy that may be lost by the odds to choose"
+    )
 
     command = add(
         "verify",

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from locallearn.quant.errors import (
     LocalLearnError,
     Mismatch,
     RunError,
+    SpecError,
 )
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec, load_spec, preset_names
@@ -44,6 +45,7 @@ __all__ = [
     "data_list_command",
     "estimate_command",
     "eval_command",
+    "exits_command",
     "generate_command",
     "plot_command",
     "program_command",
@@ -119,7 +121,8 @@ def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     return report, None
 
 
-def eval_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+def _load_run(args: argparse.Namespace) -> tuple[Run, NetworkSpec, list[NDArray[np.int32]], Dataset]:
+    """A run, its description and weights, and what it held out or the data that are named."""
     run = Run(args.folder)
     spec, weights = run.spec, run.weights()
     held_out = None
@@ -131,22 +134,73 @@ def eval_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         if args.data_dir is None and report.get("data_dir") is not None:
             args.data_dir = Path(report["data_dir"])
     data = _load_data(args, spec)
-    if held_out is not None:
-        data = datasets.validation(data, held_out)
+    return run, spec, weights, data if held_out is None else datasets.validation(data, held_out)
+
+
+def eval_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    _, spec, weights, data = _load_run(args)
+    exits = args.exit_layer is not None or args.exit_odds is not None
+    if exits:
+        spec = replace(spec, early_exit=True)
     with _connect(args, spec, terminal) as device:
         device.reset()
         device.write_weights(weights)
+        if exits:
+            device.set_exits(device.plan.exits(args.exit_layer, args.exit_odds))
         results = device.stream(data.test_x, None, terminal.task("test", len(data.test_x)))
+        counters = device.counters()
         name = device.name
     accuracy = results.accuracy(data.test_y)
-    terminal.say(f"{len(results)} samples of {data.name} ({data.held_out})   {accuracies(accuracy)}")
-    return {
+    summary = {
         "device": name,
         "data": data.name,
         "held_out": data.held_out,
         "samples": len(results),
         "test_accuracy[%]": accuracy,
-    }, None
+    }
+    if not exits:
+        terminal.say(f"{len(results)} samples of {data.name} ({data.held_out})   {accuracies(accuracy)}")
+        return summary, None
+    answered = [round(float(100 * (results.answered == layer).mean()), 4) for layer in range(len(spec.layers))]
+    cycles = None if counters.cycles is None else round(counters.cycles / len(results), 2)
+    terminal.say(
+        f"{len(results)} samples of {data.name} ({data.held_out})   held out: {accuracy[-1]:.2f} %"
+        + "".join(f"   by layer {layer} {share:.1f} %" for layer, share in enumerate(answered))
+        + ("" if cycles is None else f"   {cycles:.1f} cycles/sample")
+    )
+    return summary | {"answered[%]": answered, "cycles_per_sample": cycles}, None
+
+
+def exits_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    from locallearn.host.exits import best_point, exit_table, measure_exits
+
+    run, spec, weights, data = _load_run(args)
+    if len(spec.layers) == 1:
+        raise SpecError(f"{spec.name}: has a single layer, early exit needs two at least")
+    with _connect(args, replace(spec, early_exit=True), terminal) as device:
+        device.reset()
+        device.write_weights(weights)
+        points = measure_exits(device, data, args.odds, terminal)
+        measured = {"device": device.name, "data": data.name, "held_out": data.held_out, "samples": len(data.test_x)}
+    best, whole = best_point(points, args.lose), points[-1]
+    terminal.say(f"{spec.name}: {len(data.test_x)} samples of {data.name} ({data.held_out})")
+    terminal.show(exit_table(points))
+    if best.odds is None:
+        terminal.say(f"at none of these odds no more than {args.lose:g} % of accuracy is lost")
+    else:
+        saved = [f"{_saved(best.words, whole.words)} of the weights read"]
+        if best.cycles and whole.cycles and best.latency and whole.latency:
+            saved.append(f"{_saved(best.cycles, whole.cycles)} of the cycles")
+            saved.append(f"{_saved(best.latency, whole.latency)} of the latency")
+        terminal.say(f"no more than {args.lose:g} % lost: --exit-odds {best.odds:g} saves {', '.join(saved)}")
+    measured |= {"points": [asdict(point) for point in points], "best": asdict(best)}
+    run.save_exits(measured)
+    terminal.say(f"exits.json in {run.path}")
+    return measured, None
+
+
+def _saved(best: float, whole: float) -> str:
+    return f"{100 * (1 - best / whole):.1f} %"
 
 
 def verify_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from locallearn.host.link import Link
 from locallearn.quant.errors import DeviceError
-from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, quantise_pixels
+from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, check_exits, quantise_pixels
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
@@ -33,12 +33,14 @@ _WINDOW = 8 * _BATCH
 class Results:
     """What the device said of each sample, in order.
 
-    predicted  (n, layers): the class by each layer's classifier
+    predicted  (n, layers): the class by each layer's classifier, beyond the layer where a sample stopped by that one's
     error      (n, layers): the size of the error in units of 2^-error_bits, of a softmax 1 - p(label); 0 without labels
+    answered   (n,): the layer where the sample stopped, see `Device.set_exits`, or the last one
     """
 
     predicted: NDArray[np.int64]
     error: NDArray[np.int64]
+    answered: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.predicted)
@@ -95,13 +97,20 @@ class Device(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Initial weights, classifiers and noise of the spec's seed; no decay; counters cleared."""
+        """Initial weights, classifiers and noise of the spec's seed; no decay, no exits; counters cleared."""
 
     @abstractmethod
     def set_decay(self, shifts: Sequence[int]) -> None:
         """Every layer's learning rate from here on is 2^-(rate_shift + its shift).
 
         Raises ValueError where there is not one a layer, or it is beyond the layer's decay.
+        """
+
+    @abstractmethod
+    def set_exits(self, leads: Sequence[int]) -> None:
+        """From here on unlabelled samples stop at a layer whose classifier leads by so much, see `NetworkPlan.exits`.
+
+        Raises ValueError where there is not one for every layer but the last, or the spec has no `early_exit`.
         """
 
     @abstractmethod
@@ -151,16 +160,18 @@ class ModelDevice(Device):
     ) -> Results:
         shape = (0, len(self.plan.layers))
         predicted, error = [np.zeros(shape, np.int64)], [np.zeros(shape, np.int64)]
+        answered = [np.zeros(0, np.int64)]
         done = 0
         while done < len(pixels) and not stop():
             part = slice(done, done + _MODEL_BATCH)
             trace = self.model.run(quantise_pixels(self.spec, pixels[part]), None if labels is None else labels[part])
             predicted.append(trace.predicted)
             error.append(trace.error_size)
+            answered.append(trace.answered)
             done += len(trace.predicted)
             progress(done)
         self._samples += done
-        return Results(np.concatenate(predicted), np.concatenate(error))
+        return Results(np.concatenate(predicted), np.concatenate(error), np.concatenate(answered))
 
     def reset(self) -> None:
         self.model = self._make(self.spec)
@@ -169,6 +180,10 @@ class ModelDevice(Device):
     def set_decay(self, shifts: Sequence[int]) -> None:
         check_decay(self.spec, shifts)
         self.model.decay = tuple(shifts)
+
+    def set_exits(self, leads: Sequence[int]) -> None:
+        check_exits(self.plan, leads)
+        self.model.exits = tuple(leads)
 
     def read_weights(self) -> list[NDArray[np.int32]]:
         return self.model.weights
@@ -279,8 +294,18 @@ class ChipDevice(Device):
             )
         layers = table[:, 1:].reshape(count, len(self.plan.layers), record_size(self._result)).astype(np.int64)
         word = (layers << (8 * np.arange(layers.shape[-1]))).sum(axis=-1)
-        bits = self._result["predicted"]
-        return Results(word & ((1 << bits) - 1), word >> bits)
+        fields, position = {}, 0
+        for name, bits in self._result.items():
+            fields[name] = word >> position & (1 << bits) - 1
+            position += bits
+        last = len(self.plan.layers) - 1
+        answered = np.full(count, last)
+        if "stopped" in fields:
+            stopped = fields["stopped"].astype(bool)
+            answered = np.where(stopped.any(axis=1), stopped.argmax(axis=1), last)
+        # Records beyond that layer are 0.
+        said = np.minimum(np.arange(last + 1), answered[:, None])
+        return Results(np.take_along_axis(fields["predicted"], said, axis=1), fields["error"], answered)
 
     # -- state -----------------------------------------------------------------------------------------
 
@@ -297,6 +322,8 @@ class ChipDevice(Device):
                     self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
         self.write_weights(self.plan.initial_arrays())
         self.set_decay([0] * len(self.plan.layers))
+        if self.spec.early_exit:
+            self.set_exits(self.plan.no_exits)
         self.clear_counters()
 
     def set_decay(self, shifts: Sequence[int]) -> None:
@@ -309,6 +336,12 @@ class ChipDevice(Device):
         for plan, shift in zip(self.plan.layers, shifts, strict=True):
             if plan.has_own_decay:
                 self.write(plan.index, Kind.DECAY, np.array([shift]))
+
+    def set_exits(self, leads: Sequence[int]) -> None:
+        check_exits(self.plan, leads)
+        for plan, lead in zip(self.plan.layers, leads, strict=False):
+            if plan.can_exit:
+                self.write(plan.index, Kind.EXIT_LEAD, np.array([lead]))
 
     def read_layer_weights(self, layer: int) -> NDArray[np.int32]:
         """Of one layer, shape (neurons, fan_in)."""

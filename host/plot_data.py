@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from locallearn.host.run import Run
 from locallearn.quant.errors import RunError
 
-__all__ = ["METRICS", "Curves", "Origin", "read_curves", "read_origin"]
+__all__ = ["METRICS", "Curves", "ExitCurve", "Origin", "read_curves", "read_exits", "read_origin"]
 
 METRICS = "metrics.jsonl"
 
@@ -30,6 +30,25 @@ class Curves:
     held_out: NDArray[np.float64]
     train: NDArray[np.float64]
     learned: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExitCurve:
+    """What `exits` measured, from the first point to the one without any exit.
+
+    names     (points,) of the thresholds
+    cost      (points,) of a sample in `unit`: a chip's latency or the weights that are read
+    accuracy  (points,) in %
+    answered  (points, layers) in %
+    data      a sentence
+    """
+
+    names: list[str]
+    unit: str
+    cost: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    answered: NDArray[np.float64]
+    data: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,24 @@ def read_curves(folder: Path) -> Curves:
     if not epochs:
         raise RunError(f"{path}: no epoch is finished, at least one is needed")
     return curves
+
+
+def read_exits(folder: Path) -> ExitCurve:
+    """Raises RunError where exits.json is damaged."""
+    measured = Run(folder).exits()
+    try:
+        points = measured["points"]
+        timed = points[0]["latency"] is not None
+        return ExitCurve(
+            ["no exit" if point["odds"] is None else f"{point['odds']:g}" for point in points],
+            "cycles from a sample to its result" if timed else "weights read for a sample",
+            np.array([point["latency" if timed else "words"] for point in points], float),
+            np.array([point["accuracy"] for point in points], float),
+            np.array([point["answered"] for point in points], float),
+            f"data: {measured['data']}, held out: {measured['held_out']}, on {measured['device']}",
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise RunError(f"{folder / 'exits.json'}: not what `exits` writes: {error!r}") from None
 
 
 def read_origin(folder: Path) -> Origin:

@@ -1,5 +1,6 @@
-"""Pictures of one run: how it learned, and what it mistakes for what."""
+"""Pictures of one run: how it learned, what it mistakes for what, and what early exit saves."""
 
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,15 @@ from locallearn.host.plot_axes import (
     colours,
     epoch_axis,
     legend_below,
+    line_styles,
     mark_clipped,
     panels,
     set_title,
 )
-from locallearn.host.plot_data import Curves, Origin, read_curves, read_origin
+from locallearn.host.plot_data import Curves, ExitCurve, Origin, read_curves, read_exits, read_origin
 from locallearn.host.run import Run
 
-__all__ = ["confusion", "learning", "run_pictures"]
+__all__ = ["confusion", "exits", "learning", "run_pictures"]
 
 MAX_COUNTED = 20
 """Classes up to which a confusion matrix has room for its counts."""
@@ -34,6 +36,8 @@ def run_pictures(folder: Path) -> tuple[dict[str, Figure], list[str]]:
     """The pictures by name, and sentences about what is missing. Raises RunError where the folder is damaged."""
     origin = read_origin(folder)
     pictures = {"learning": learning(read_curves(folder), origin)}
+    if (folder / "exits.json").exists():
+        pictures["exits"] = exits(read_exits(folder), origin)
     if not (folder / "confusion.npz").exists():
         return pictures, [f"{folder} has no confusion.npz, so there is no confusion matrix"]
     pictures["confusion"] = confusion(Run(folder).confusion(), origin)
@@ -84,6 +88,27 @@ def _add_decay(axes: Axes, curves: Curves) -> None:
     behind.tick_params(colors="#777777")
     axes.set_zorder(behind.get_zorder() + 1)
     axes.patch.set_visible(False)
+
+
+def exits(curve: ExitCurve, origin: Origin) -> Figure:
+    """Accuracy against what a sample costs, a point for every threshold; below it the layers that answer."""
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    set_title(figure, f"{origin.spec}, seed {origin.seed}, early exit\n{curve.data}")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    above.set_ylim(accuracy_limits(curve.accuracy, reach=inf))
+    above.axhline(curve.accuracy[-1], lw=0.9, ls="--", color="#555555")
+    above.plot(curve.cost, curve.accuracy, marker="o", ms=4, lw=1.5, color=colours(1)[0])
+    for name, place in zip(curve.names, zip(curve.cost, curve.accuracy, strict=True), strict=True):
+        above.annotate(name, place, (4, -11), textcoords="offset points", fontsize=8)
+    above.set_ylabel("held-out accuracy [%]")
+    for layer, style in enumerate(line_styles(curve.answered.shape[1])):
+        below.plot(curve.cost, curve.answered[:, layer], label=f"by layer {layer}", **style)
+    below.set_ylabel("answered [%]")
+    below.set_ylim(-4, 104)
+    below.set_xlabel(f"{curve.unit}, mean")
+    handles, labels = below.get_legend_handles_labels()
+    legend_below(figure, handles, labels, "points are named by their odds, best class to second")
+    return figure
 
 
 def confusion(counts: list[NDArray[np.int64]], origin: Origin) -> Figure:

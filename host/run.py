@@ -7,6 +7,7 @@ weights.npz    layer_0, layer_1, ...: (neurons, fan_in) integers, biases last; c
 confusion.npz  layer_0, layer_1, ...: (classes, classes), how many held-out samples there are of each
                [label, predicted] after the last epoch that was finished
 report.json    the summary
+exits.json     what `exits` measured last: data, held_out, device and its points
 """
 
 import json
@@ -63,13 +64,7 @@ class Run:
 
     @property
     def report(self) -> dict[str, Any]:
-        try:
-            report = json.loads(self._read("report.json"))
-        except ValueError as error:
-            raise RunError(f"{self.path / 'report.json'}: not JSON: {error}") from None
-        if not isinstance(report, dict):
-            raise RunError(f"{self.path / 'report.json'}: not a JSON object")
-        return report
+        return self._json("report.json")
 
     def weights(self) -> list[NDArray[np.int32]]:
         """All that was learned, as `NetworkPlan.arrays` lists it; checked against the description."""
@@ -88,6 +83,14 @@ class Run:
                 file.write(json.dumps(metrics) + "\n")
         except OSError as error:
             raise RunError(f"{self.path / 'metrics.jsonl'}: cannot be written: {error.strerror}") from None
+
+    def save_exits(self, exits: dict[str, Any]) -> None:
+        with self._replacing("exits.json") as temporary:
+            temporary.write_text(json.dumps(exits, indent=2) + "\n")
+
+    def exits(self) -> dict[str, Any]:
+        """As it was saved."""
+        return self._json("exits.json")
 
     def save_spec(self, spec: NetworkSpec) -> None:
         with self._replacing("spec.toml") as temporary:
@@ -123,6 +126,15 @@ class Run:
         except Exception as error:  # NumPy raises what its zip and header readers raise
             raise RunError(f"{path}: cannot be read: {error}") from None
         return found
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            table = json.loads(self._read(name))
+        except ValueError as error:
+            raise RunError(f"{self.path / name}: not JSON: {error}") from None
+        if not isinstance(table, dict):
+            raise RunError(f"{self.path / name}: not a JSON object")
+        return table
 
     def _read(self, name: str) -> bytes:
         try:

@@ -18,6 +18,9 @@ __all__ = ["verify"]
 _INFER_EVERY = 4
 """Every so many samples one goes without its label: nothing may change then."""
 
+_ODDS = 2
+"""With which these stop early, where they can."""
+
 
 def verify(
     device: ChipDevice,
@@ -28,13 +31,16 @@ def verify(
     """Train chip and golden model on the same samples, one at a time, and compare all that can be read.
 
     pixels (n, inputs) of 8 bits, labels (n,). Returns {"samples": compared, "equal": bool, "first_difference": None
-    or {"sample", "layer", "what", "index", "expected", "actual", "cycle"}}. `what` is events, scores, predicted,
-    errors, error, weights, noise or the name of a counter, looked at in that order, layer by layer; `index` is
-    (neuron, input) for weights and the position in the list for the rest; `cycle` is the chip's cycle counter when
+    or {"sample", "layer", "what", "index", "expected", "actual", "cycle"}}. `what` is answered, then events, scores,
+    predicted, errors, error, weights, noise or the name of a counter, looked at in that order, layer by layer; `index`
+    is (neuron, input) for weights and the position in the list for the rest; `cycle` is the chip's cycle counter when
     the sample was done.
     """
     golden = GoldenNetwork(device.spec)
     device.reset()
+    if device.spec.early_exit:
+        golden.exits = device.plan.exits(odds=_ODDS)
+        device.set_exits(golden.exits)
     for sample in range(len(pixels)):
         progress(sample)
         part = slice(sample, sample + 1)
@@ -56,13 +62,16 @@ def _compared(
     traces = golden.step(quantise_pixels(golden.spec, pixels[0]), None if label is None else int(label[0]))
     results = device.stream(pixels, label)
     counters = device.counters()
-    for index, (layer, trace) in enumerate(zip(golden.layers, traces, strict=True)):
-        yield "events", index, np.stack([trace.event_index, trace.event_value], axis=1), _events(device, layer.plan)
-        yield "scores", index, trace.scores, device.read(index, Kind.SCORES)[:, 0]
-        yield "predicted", index, [trace.predicted], results.predicted[:, index]
-        if trace.error is not None and layer.plan.classifier.error == "local":
-            yield "errors", index, trace.error, device.read(index, Kind.ERRORS)[:, 0]
-        yield "error", index, [trace.error_size], results.error[:, index]
+    yield "answered", len(traces) - 1, [len(traces) - 1], results.answered
+    for index, layer in enumerate(golden.layers):
+        if index < len(traces):
+            trace = traces[index]
+            yield "events", index, np.stack([trace.event_index, trace.event_value], axis=1), _events(device, layer.plan)
+            yield "scores", index, trace.scores, device.read(index, Kind.SCORES)[:, 0]
+            yield "predicted", index, [trace.predicted], results.predicted[:, index]
+            if trace.error is not None and layer.plan.classifier.error == "local":
+                yield "errors", index, trace.error, device.read(index, Kind.ERRORS)[:, 0]
+            yield "error", index, [trace.error_size], results.error[:, index]
         yield "weights", index, layer.memory.weights, device.read_layer_weights(index)
         yield "noise", index, [layer.noise.state], device.read(index, Kind.NOISE_STATE).view(np.uint64)[0]
         if layer.plan.dropped:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from locallearn.quant.lfsr import bit_stream
 from locallearn.quant.plan import ERROR_TABLE, LayerPlan
 
-__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "learn", "matrices", "scores"]
+__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "lead", "learn", "matrices", "scores"]
 
 Ints = NDArray[np.int64]
 
@@ -63,6 +63,12 @@ def scores(plan: LayerPlan, matrix: Ints, activations: Ints) -> Ints:
 def classify(scores: Ints) -> int:
     """The class with the largest score; of equals the first."""
     return int(scores.argmax())
+
+
+def lead(scores: Ints) -> int:
+    """How far the best score is above the second, in the scores' units."""
+    second, best = np.partition(scores, -2)[-2:]
+    return int(best - second)
 
 
 def error(plan: LayerPlan, scores: Ints, label: int) -> Ints:

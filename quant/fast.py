@@ -51,6 +51,7 @@ class _Numbers(NamedTuple):
     update_shift: int
     noise_bits: int
     dropped: int
+    can_exit: bool
     learned: bool
     matrix_fraction: int
     score_drop: int
@@ -157,6 +158,17 @@ def _classify(matrix, numbers, scratch):  # type: ignore[no-untyped-def]
         if scores[c] > scores[best]:
             best = c
     return best
+
+
+@_compiled
+def _lead(best, scratch):  # type: ignore[no-untyped-def]
+    """`classifier.lead`."""
+    scores = scratch.scores
+    second = scores[0 if best else 1]
+    for c in range(len(scores)):
+        if c != best:
+            second = max(second, scores[c])
+    return np.int64(scores[best]) - second
 
 
 @_compiled
@@ -331,14 +343,17 @@ def _learn_from(error, size, count, scale, numbers, state, scratch):  # type: ig
 
 
 @_compiled
-def _run(x, labels, learns, scale, table, numbers, state, scratch, activations, predicted, error_size):  # type: ignore[no-untyped-def]
+def _run(x, labels, learns, scale, table, numbers, state, scratch, activations, predicted, error_size, lead):  # type: ignore[no-untyped-def]
     """Samples x (n, inputs) through a layer, which `learns` from those with a label that is not negative.
 
-    Fills activations (n, neurons), predicted (n,) and error_size (n,). Returns the events of the last sample.
+    Fills activations (n, neurons), predicted (n,), error_size (n,), and lead (n,) where samples can stop. Returns the
+    events of the last sample.
     """
     count = 0
     for k in range(len(x)):
         count, predicted[k] = _infer(x[k], labels[k] >= 0, numbers, state, scratch, activations[k])
+        if numbers.can_exit:
+            lead[k] = _lead(predicted[k], scratch)
         if learns and labels[k] >= 0:
             error_size[k] = _find_error(labels[k], predicted[k], table, numbers, scratch)
             _learn_from(scratch.error, error_size[k], count, scale, numbers, state, scratch)
@@ -399,6 +414,7 @@ class _FastLayer:
             plan.update_shift,
             plan.noise_bits,
             plan.dropped,
+            plan.can_exit,
             plan.classifier.learns,
             plan.classifier.format.fraction,
             plan.score_drop,
@@ -442,13 +458,18 @@ class _FastLayer:
 
     def run(
         self, x: NDArray[np.uint8], labels: NDArray[np.int64], learns: bool, decay: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Returns activations (n, neurons), and predicted, error_size and lead (n,)."""
         activations = np.zeros((len(x), self.plan.neurons), np.uint8)
-        predicted, error_size = np.zeros((2, len(x)), np.int64)
+        predicted, error_size, lead = np.zeros((3, len(x)), np.int64)
         scale, table = self.plan.max_decay - decay, classifier.TABLE
-        results = activations, predicted, error_size
+        results = activations, predicted, error_size, lead
         self._events = _run(x, labels, learns, scale, table, self._numbers, self._state, self._scratch, *results)
         return results
+
+    def pass_over(self, x: NDArray[np.uint8]) -> None:
+        """Samples (n, inputs) that stopped at the layer before."""
+        self._state.counters[_EVENTS] += np.count_nonzero(x) + len(x)
 
     @property
     def error(self) -> NDArray[np.int32]:
@@ -480,25 +501,35 @@ class FastNetwork(Model):
             return self._run(x, labels)
         traces = [self._run(x[k : k + 1], labels[k : k + 1]) for k in range(len(x))]
         activations = [np.concatenate(parts) for parts in zip(*(trace.activations for trace in traces), strict=True)]
-        predicted, error_size = (
-            np.concatenate([getattr(trace, name) for trace in traces]) for name in ("predicted", "error_size")
+        predicted, error_size, answered = (
+            np.concatenate([getattr(trace, name) for trace in traces])
+            for name in ("predicted", "error_size", "answered")
         )
-        return BatchTrace(activations, predicted, error_size)
+        return BatchTrace(activations, predicted, error_size, answered)
 
     def _run(self, x: NDArray[np.uint8], labels: Ints) -> BatchTrace:
         """Layer by layer; where layers wait for the last one's error, a single sample."""
-        activations, predicted, error_size = [], [], []
-        for layer, decay in zip(self._layers, self.decay, strict=True):
-            x, classes, errors = layer.run(x, labels, layer not in self._waiting, decay)
-            activations.append(x)
-            predicted.append(classes)
-            error_size.append(errors)
+        shape = (len(x), len(self._layers))
+        activations = [np.zeros((len(x), plan.neurons), np.uint8) for plan in self.plan.layers]
+        predicted, error_size = np.zeros((2, *shape), np.int64)
+        # Which samples have come so far.
+        here, answered = np.arange(len(x)), np.full(len(x), shape[1] - 1)
+        for index, layer in enumerate(self._layers):
+            x, classes, errors, lead = layer.run(x, labels[here], layer not in self._waiting, self.decay[index])
+            activations[index][here] = x
+            predicted[here, index:] = classes[:, None]
+            error_size[here, index] = errors
+            if layer.plan.can_exit:
+                stops = (labels[here] < 0) & (lead >= self.exits[index])
+                answered[here[stops]] = index
+                self._layers[index + 1].pass_over(x[stops])
+                here, x = here[~stops], x[~stops]
         if labels.max(initial=-1) >= 0:
             for layer in self._waiting:
                 index = layer.plan.index
-                layer.learn_last(self._layers[-1].error, error_size[-1][0], self.decay[index])
-                error_size[index] = error_size[-1]
-        return BatchTrace(activations, np.stack(predicted, axis=1), np.stack(error_size, axis=1))
+                layer.learn_last(self._layers[-1].error, error_size[0, -1], self.decay[index])
+                error_size[:, index] = error_size[:, -1]
+        return BatchTrace(activations, predicted, error_size, answered)
 
     @property
     def weights(self) -> list[NDArray[np.int32]]:

@@ -21,6 +21,7 @@ __all__ = [
     "LayerTrace",
     "Model",
     "check_decay",
+    "check_exits",
     "quantise_pixels",
 ]
 
@@ -31,7 +32,8 @@ Ints = NDArray[np.int64]
 class LayerCounters:
     """What a layer did, as its chip counters say; every one is defined by the data, none by timing.
 
-    events         non-zero inputs, one bias a sample included
+    events         non-zero inputs, one bias a sample included; those of samples too that stop at the layer before,
+                   as they have been passed on by then
     words_read     weight words (a row of all lanes) read by forward and learn
     words_written  weight words written by learn
     learned        samples whose learn phase ran
@@ -72,32 +74,36 @@ class LayerTrace:
 class BatchTrace:
     """What a network made of n samples.
 
-    activations  of every layer, shape (n, neurons)
-    predicted    (n, layers)
+    activations  of every layer, shape (n, neurons); 0 beyond the layer that a sample stopped at
+    predicted    (n, layers); beyond that layer what it said
     error_size   (n, layers), see `LayerTrace`
+    answered     (n,): the layer that a sample stopped at, the last one where it went all the way
     """
 
     activations: list[NDArray[np.uint8]]
     predicted: Ints
     error_size: Ints
+    answered: Ints
 
 
 class Model(ABC):
     """A network in software that does what the chip does, bit for bit.
 
-    `decay` is what every layer's learning rate's shift has grown by, from the next sample on.
+    `decay` is what every layer's learning rate's shift has grown by, and `exits` are the leads at which unlabelled
+    samples stop, see `NetworkPlan.exits`, both from the next sample on.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.spec = spec
         self.plan = NetworkPlan(spec)
         self.decay: tuple[int, ...] = (0,) * len(spec.layers)
+        self.exits = self.plan.no_exits
 
     @abstractmethod
     def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
         """Samples (n, inputs) of input-format integers in order, learning from each if labelled (n,).
 
-        Raises ValueError where samples, labels or `decay` do not fit the network.
+        Raises ValueError where samples, labels, `decay` or `exits` do not fit the network.
         """
 
     @property
@@ -137,6 +143,7 @@ class Model(ABC):
             if wrong.size:
                 raise ValueError(f"label {wrong[0]}: must be between 0 and {self.spec.classes - 1}")
         check_decay(self.spec, self.decay)
+        check_exits(self.plan, self.exits)
 
 
 class GoldenLayer:
@@ -200,7 +207,8 @@ class GoldenNetwork(Model):
     def step(self, x: NDArray[np.uint8], label: int | None = None) -> list[LayerTrace]:
         """One sample, shape (inputs,) of input-format integers, through all layers; learns if labelled.
 
-        Raises ValueError where sample, label or `decay` do not fit the network.
+        Returns the layers' traces, without a label down to the one that it stopped at. Raises ValueError where
+        sample, label, `decay` or `exits` do not fit the network.
         """
         self._check(x[np.newaxis], None if label is None else np.array([label]))
         return self._step(x, label)
@@ -211,6 +219,14 @@ class GoldenNetwork(Model):
         for layer in self.layers:
             traces.append(layer.infer(activations, drop=label is not None))
             activations = traces[-1].activations
+            if (
+                label is None
+                and layer.plan.can_exit
+                and classifier.lead(traces[-1].scores) >= self.exits[layer.plan.index]
+            ):
+                # They have been passed on, with the bias that says that they are not wanted.
+                self.layers[layer.plan.index + 1].counters.events += int(np.count_nonzero(activations)) + 1
+                break
         if label is None:
             return traces
         errors = [layer.error(trace, label) for layer, trace in zip(self.layers, traces, strict=True)]
@@ -223,14 +239,18 @@ class GoldenNetwork(Model):
         self._check(x, labels)
         traces = [self._step(sample, None if labels is None else int(labels[k])) for k, sample in enumerate(x)]
         shape = (len(x), len(self.layers))
-        return BatchTrace(
-            [
-                np.array([trace[plan.index].activations for trace in traces], np.uint8).reshape(len(x), plan.neurons)
-                for plan in self.plan.layers
-            ],
-            np.array([[layer.predicted for layer in trace] for trace in traces], np.int64).reshape(shape),
-            np.array([[layer.error_size for layer in trace] for trace in traces], np.int64).reshape(shape),
+        batch = BatchTrace(
+            [np.zeros((len(x), plan.neurons), np.uint8) for plan in self.plan.layers],
+            np.zeros(shape, np.int64),
+            np.zeros(shape, np.int64),
+            np.array([len(trace) - 1 for trace in traces], np.int64),
         )
+        for k, trace in enumerate(traces):
+            for index, layer in enumerate(trace):
+                batch.activations[index][k] = layer.activations
+                batch.predicted[k, index:] = layer.predicted
+                batch.error_size[k, index] = layer.error_size
+        return batch
 
     @property
     def weights(self) -> list[NDArray[np.int32]]:
@@ -267,6 +287,16 @@ def check_decay(spec: NetworkSpec, decay: Sequence[int]) -> None:
     limits = [spec.max_decay(layer) for layer in range(len(spec.layers))]
     if len(decay) != len(limits) or any(not 0 <= d <= limit for d, limit in zip(decay, limits, strict=True)):
         raise ValueError(f"decay {tuple(decay)}: of every layer, at least 0 and at most {tuple(limits)}")
+
+
+def check_exits(plan: NetworkPlan, exits: Sequence[int]) -> None:
+    """Raises ValueError where there is not one for every layer but the last, or samples cannot stop there at all."""
+    if len(exits) != len(plan.no_exits) or any(
+        not 0 <= lead <= none for lead, none in zip(exits, plan.no_exits, strict=True)
+    ):
+        raise ValueError(f"exits {tuple(exits)}: of every layer but the last, at least 0 and at most {plan.no_exits}")
+    if not plan.spec.early_exit and tuple(exits) != plan.no_exits:
+        raise ValueError(f"exits {tuple(exits)}: {plan.spec.name} has no early_exit")
 
 
 def quantise_pixels(spec: NetworkSpec, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ Host to chip, one opcode byte first:
 Chip to host, in the order of the requests:
     DATA          answers READ: rows x lanes elements
     DONE          answers WRITE
-    RESULT        answers INFER and TRAIN: a `result_fields` record for every layer
+    RESULT        answers INFER and TRAIN: a `result_fields` record for every layer, all 0 beyond one that `stopped` it
 
 Fields are packed from bit 0 up, little endian, each record rounded up to whole bytes.
 """
@@ -41,8 +41,10 @@ MAX_RUN = 256
 
 
 def result_fields(plan: NetworkPlan) -> dict[str, int]:
-    """Fields and widths of one layer's result: the predicted class, and the error's size (0 without a label)."""
-    return {"predicted": plan.layers[0].class_bits, "error": max(layer.error_size_bits for layer in plan.layers)}
+    """Fields and widths of one layer's result: the predicted class, the error's size (0 without a label), and, where
+    there is early exit, whether the sample went no further."""
+    fields = {"predicted": plan.layers[0].class_bits, "error": max(layer.error_size_bits for layer in plan.layers)}
+    return fields | ({"stopped": 1} if plan.spec.early_exit else {})
 
 
 def record_size(fields: Mapping[str, int]) -> int:

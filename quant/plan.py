@@ -3,6 +3,7 @@
 RTL, golden model and host size themselves from here and nowhere else.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.quant.classifier_spec import ClassifierSpec
+from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.spec import NetworkSpec
 
@@ -198,6 +200,26 @@ class LayerPlan:
         return self.score_max.bit_length() + self.signed_scores
 
     @property
+    def can_exit(self) -> bool:
+        """Unlabelled samples can stop here."""
+        return self.spec.early_exit and self.index + 1 < len(self.spec.layers)
+
+    @property
+    def can_be_void(self) -> bool:
+        """Unlabelled samples can have stopped at the layer before."""
+        return self.spec.early_exit and self.index > 0
+
+    @property
+    def exit_bits(self) -> int:
+        """Width of the lead, of the best score over the second, at which they do: one more than a lead's."""
+        return self.score_bits + 1
+
+    @property
+    def no_exit(self) -> int:
+        """A lead that no sample has."""
+        return (1 << self.exit_bits) - 1
+
+    @property
     def margin_shift(self) -> int:
         """The hinge's 1.0 is a score of 2^margin_shift: about what those of random activations spread over."""
         return self.score_shift + 5
@@ -351,6 +373,34 @@ class NetworkPlan:
         """The first values of all of these."""
         weights = [plan.initial_weights() for plan in self.layers]
         return weights + [plan.initial_matrix() for plan in self.learned_matrices]
+
+    @property
+    def no_exits(self) -> tuple[int, ...]:
+        """The leads of `exits` with which every sample goes through all layers."""
+        return tuple(plan.no_exit for plan in self.layers[:-1])
+
+    def exits(self, layer: int | None = None, odds: float | None = None) -> tuple[int, ...]:
+        """The leads, best score over second, at which unlabelled samples stop at each layer but the last.
+
+        layer  where all samples stop that have not before; None is the last one
+        odds   1 or more: they stop where the best class is so many times as likely as the second, by a softmax;
+               None, where nothing is likely enough. Scores say it in quarters of an octave, see `score_shift`
+
+        Raises SpecError where there is no such layer or the odds are below 1.
+        """
+        if layer is not None and not 0 <= layer < len(self.layers):
+            raise SpecError(f"exit layer {layer}: {self.spec.name} has layers 0 to {len(self.layers) - 1}")
+        if odds is not None and not odds >= 1:
+            raise SpecError(f"exit odds {odds:g}: must be at least 1")
+
+        def lead(plan: LayerPlan) -> int:
+            if plan.index == layer:
+                return 0
+            if odds is None or math.isinf(odds):
+                return plan.no_exit
+            return min(plan.no_exit, round(4 * math.log2(odds) * (1 << plan.score_shift)))
+
+        return tuple(lead(plan) for plan in self.layers[:-1])
 
     def results_waiting(self, layer: int) -> int:
         """Results of a layer that can wait for the last layer's: it is ahead by as many samples as fit in between."""

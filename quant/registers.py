@@ -60,6 +60,8 @@ class Kind(IntEnum):
     """Layer with dropout: the mask's register."""
     CLASSIFIER = 12
     """Layer, where its classifier learns: a row holds a neuron's entries."""
+    EXIT_LEAD = 13
+    """Layer, where samples can stop early: the lead at which they do, all ones for none."""
 
 
 CHIP_COUNTERS = (
@@ -126,6 +128,8 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
             table[p.index, Kind.FEEDBACK_SEED] = Region(1, 1, 64, writable=True)
         if p.dropped:
             table[p.index, Kind.MASK_STATE] = Region(1, 1, 64, writable=True)
+        if p.can_exit:
+            table[p.index, Kind.EXIT_LEAD] = Region(1, 1, p.exit_bits, writable=True)
         if p.has_own_decay:
             table[p.index, Kind.DECAY] = Region(1, 1, max(1, p.max_decay.bit_length()), writable=True)
     return table

@@ -153,6 +153,7 @@ class NetworkSpec:
     error_bits   fraction bits of the classifiers' errors; None takes 6, or more where there are so many classes
                  that equal scores would make no error at all
     noise_bits   random bits of the stochastic rounding
+    early_exit   the chip can let unlabelled samples stop at any layer that is sure of them, see `NetworkPlan.exits`
 
     Raises SpecError, naming the field, where a value is impossible.
     """
@@ -165,6 +166,7 @@ class NetworkSpec:
     weight: QFormat = field(default=QFormat(12, 11, signed=True))
     error_bits: int | None = None
     noise_bits: int = 8
+    early_exit: bool = False
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
     def __post_init__(self) -> None:
@@ -182,6 +184,8 @@ class NetworkSpec:
             raise SpecError("layers: none given, at least one [[layers]] is needed")
         if len(self.layers) > MAX_LAYERS:
             raise SpecError(f"layers: {len(self.layers)} given, at most {MAX_LAYERS} are possible")
+        if not isinstance(self.early_exit, bool):
+            raise SpecError(f"early_exit = {self.early_exit!r}: must be true or false")
         for number, layer in enumerate(self.layers):
             where = f"layers[{number}]"
             check_int(f"{where}.neurons", layer.neurons, 1, MAX_NEURONS)
@@ -417,6 +421,8 @@ def _to_table(spec: NetworkSpec) -> dict[str, Any]:
     table = {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
     for name in ("activation", "weight"):
         del table[name]["signed"]
+    if not spec.early_exit:
+        del table["early_exit"]
     table["layers"] = [layer.to_table() for layer in spec.layers]
     table["training"] = {k: v for k, v in table["training"].items() if v is not None}
     table["training"]["decay"] = list(table["training"]["decay"])

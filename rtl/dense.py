@@ -30,6 +30,7 @@ from locallearn.rtl.events import EventBuffer
 from locallearn.rtl.hinge import HingeUnit
 from locallearn.rtl.largest import Largest
 from locallearn.rtl.layouts import AccessSignature, activation_layout, error_layout, event_layout, result_layout
+from locallearn.rtl.lead import Lead
 from locallearn.rtl.learned import LearnedClassifier
 from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.readout import Readout
@@ -92,6 +93,9 @@ class DenseLayer(wiring.Component):
         if p.classifier.error != "local":
             kind = Largest
         m.submodules.error = self._error = kind(p)
+        if p.can_exit:
+            m.submodules.lead = self._lead = Lead(p)
+            self._stops = Signal(name="stops")
         m.submodules.noise = self._noise = LeapLfsr(NOISE_LEAP)
         wiring.connect(m, wiring.flipped(self.i), self._buffer.i)
         # The host's access to the weights.
@@ -218,25 +222,13 @@ class DenseLayer(wiring.Component):
         taken, judging = Signal(), Signal()
 
         passed = self._drop(m, taken) if self._plan.dropped else readout.o.payload
-        ready: Value | int = 1
-        passed_on: Value | int = 1
-        if self._next is not None:
-            bias = Signal()
-            out = self.o.payload
-            m.d.comb += [
-                self.o.valid.eq(bias | (readout.o.valid & passed.active)),
-                out.index.eq(Mux(bias, self._next.inputs, passed.index)),
-                out.value.eq(Mux(bias, self._next.input_format.half, passed.value)),
-                out.last.eq(bias),
-                out.label.eq(sample.label),
-                out.learn.eq(sample.learn),
-            ]
-            ready = self.o.ready | ~passed.active
-            passed_on = ~bias
-            with m.If(bias & self.o.ready):
-                m.d.sync += bias.eq(0)
-            with m.If(taken & readout.o.payload.last):
-                m.d.sync += bias.eq(1)
+        whole = taken & readout.o.payload.last
+        decided = Signal()
+        if self._plan.can_exit:
+            # The bias of a sample that may stop here waits until that is known.
+            whole = (whole & sample.learn) | decided
+            m.d.comb += self._stops.eq(~sample.learn & self._lead.enough)
+        ready, passed_on = (1, 1) if self._next is None else self._pass_on(m, passed, whole)
         m.d.comb += [
             readout.o.ready.eq(ready),
             taken.eq(readout.o.valid & readout.o.ready),
@@ -249,6 +241,12 @@ class DenseLayer(wiring.Component):
             self.result.payload.predicted.eq(error.predicted),
             self.result.payload.error.eq(size),
         ]
+        if self._plan.can_exit:
+            m.d.comb += [
+                self.result.payload.stopped.eq(self._stops),
+                self._lead.start.eq(error.start),
+                self._lead.score.eq(error.score),
+            ]
         if self._plan.classifier.learns:
             # The next sample's activations would meet what is still being learned.
             passed_on &= classifier.idle
@@ -277,6 +275,15 @@ class DenseLayer(wiring.Component):
                 m.next = "Wait"
             with m.State("Wait"), m.If(known):
                 m.next = "Answer"
+                if self._plan.can_exit:
+                    with m.If(~sample.learn):
+                        m.next = "Weigh"
+            if self._plan.can_exit:
+                with m.State("Weigh"):
+                    m.next = "Decide"
+                with m.State("Decide"):
+                    m.d.comb += decided.eq(1)
+                    m.next = "Answer"
             with m.State("Answer"):
                 m.d.comb += self.result.valid.eq(1)
                 with m.If(self.result.ready):
@@ -304,6 +311,29 @@ class DenseLayer(wiring.Component):
             "starved": self.busy & sequencer.starved,
             "waiting": self.busy & sequencer.waiting,
         }
+
+    def _pass_on(self, m: Module, passed: Any, whole: Value) -> tuple[Value, Value]:
+        """Activations that are not 0 to the next layer, and the bias once `whole` was high for a cycle.
+
+        Returns whether an activation can go, and whether no bias waits to.
+        """
+        assert self._next is not None
+        sample, readout, bias, out = self._buffer.samples[0], self._readout, Signal(), self.o.payload
+        m.d.comb += [
+            self.o.valid.eq(bias | (readout.o.valid & passed.active)),
+            out.index.eq(Mux(bias, self._next.inputs, passed.index)),
+            out.value.eq(Mux(bias, self._next.input_format.half, passed.value)),
+            out.last.eq(bias),
+            out.label.eq(sample.label),
+            out.learn.eq(sample.learn),
+        ]
+        if self._plan.can_exit:
+            m.d.comb += out.void.eq(self._stops)
+        with m.If(bias & self.o.ready):
+            m.d.sync += bias.eq(0)
+        with m.If(whole):
+            m.d.sync += bias.eq(1)
+        return self.o.ready | ~passed.active, ~bias
 
     def _drop(self, m: Module, taken: Value) -> Any:
         """The activation that is read out, 0 where the mask leaves its neuron out of a labelled sample."""
@@ -423,6 +453,12 @@ class DenseLayer(wiring.Component):
         if p.dropped:
             m.d.comb += [self._mask.seed.eq(access.data), self._mask.load.eq(write & kind[Kind.MASK_STATE])]
             own[Kind.MASK_STATE] = self._mask.state
+        if p.can_exit:
+            least = Signal(p.exit_bits, init=p.no_exit)
+            m.d.comb += self._lead.least.eq(least)
+            own[Kind.EXIT_LEAD] = least
+            with m.If(write & kind[Kind.EXIT_LEAD]):
+                m.d.sync += least.eq(access.data)
         if p.has_own_decay:
             own[Kind.DECAY] = self._own_decay
             with m.If(write & kind[Kind.DECAY]):

@@ -23,8 +23,9 @@ class EventBuffer(wiring.Component):
     release   drop the oldest sample; at most once a cycle and only where one is held
     taken     an event was written in this cycle
 
-    One sample always fits, so a buffer that is full waits for releases and for nothing else. `i.ready` is a
-    register that looks at the space two cycles before: EVENT_MARGIN words must have been free then.
+    The events of a sample whose last one is `void` are forgotten. One sample always fits, so a buffer that is full
+    waits for releases and for nothing else. `i.ready` is a register that looks at the space two cycles before:
+    EVENT_MARGIN words must have been free then.
     """
 
     def __init__(self, plan: LayerPlan, target: Target) -> None:
@@ -58,10 +59,13 @@ class EventBuffer(wiring.Component):
         # A sample that is complete is held one cycle later; the event behind it waits for that.
         complete, arrived, sample = Signal(), Signal(), Signal(sample_layout(self._plan))
         word = Signal(self._word)
+        ends = self.i.payload.last
+        if self._plan.can_be_void:
+            ends &= ~self.i.payload.void
         m.d.comb += [
             after.eq(tail + 1),
             self.taken.eq(self.i.valid & self.i.ready),
-            complete.eq(self.taken & self.i.payload.last),
+            complete.eq(self.taken & ends),
             word.index.eq(self.i.payload.index),
             word.value.eq(self.i.payload.value),
             memory.write_address.eq(tail),
@@ -82,6 +86,12 @@ class EventBuffer(wiring.Component):
         ]
         with m.If(self.taken):
             m.d.sync += [before.eq(tail), tail.eq(after), first.eq(self.i.payload.last)]
+        if self._plan.can_be_void:
+            begin = Signal(range(depth))
+            with m.If(complete):
+                m.d.sync += begin.eq(after)
+            with m.If(self.taken & self.i.payload.last & self.i.payload.void):
+                m.d.sync += [before.eq(begin - 1), tail.eq(begin)]
 
         # A shift register, so that the oldest samples are seen without a choice.
         queue = [Signal(sample_layout(self._plan), name=f"sample_{i}") for i in range(SAMPLES_HELD)]

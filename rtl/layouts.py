@@ -19,6 +19,7 @@ def event_layout(plan: LayerPlan) -> data.StructLayout:
     last   ends the sample
     label  its class, where `learn`
     learn  the sample is labelled
+    void   with `last`: the sample has stopped at the layer before; only where it can
     """
     return data.StructLayout(
         {
@@ -28,6 +29,7 @@ def event_layout(plan: LayerPlan) -> data.StructLayout:
             "label": unsigned(plan.class_bits),
             "learn": 1,
         }
+        | ({"void": 1} if plan.can_be_void else {})
     )
 
 

@@ -1,6 +1,6 @@
 """The results of all layers, gathered sample by sample, as packets to the host."""
 
-from amaranth import Array, Module, Signal
+from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -15,7 +15,8 @@ __all__ = ["ResultEncoder"]
 class ResultEncoder(wiring.Component):
     """One RESULT packet a sample: the opcode and a record for every layer, one byte a cycle.
 
-    A layer is ahead of the last one by as many samples as fit in between; so many of its results wait here.
+    A layer is ahead of the last one by as many samples as fit in between; so many of its results wait here. Beyond a
+    layer where a sample has stopped its records are 0, and what waits is another's.
 
     i     one stream a layer
     o     bytes
@@ -44,15 +45,26 @@ class ResultEncoder(wiring.Component):
                 fifo.w_data.eq(layer.payload),
                 fifo.w_en.eq(layer.valid),
                 layer.ready.eq(fifo.w_rdy),
-                fifo.r_en.eq(self.sent),
             ]
             waiting.append(fifo)
-        packet = [Opcode.RESULT, *(w.r_data[8 * byte : 8 * byte + 8] for w in waiting for byte in range(size))]
+        records: list[Value] = [fifo.r_data for fifo in waiting]
+        # The last layer's result is the last to arrive.
+        arrived: Value = waiting[-1].r_rdy
+        taken: list[Value] = [self.sent] * len(waiting)
+        if self._network.spec.early_exit:
+            heads = [result_layout(self._network)(record) for record in records]
+            stops = Signal(len(waiting))
+            m.d.comb += stops.eq(Cat(fifo.r_rdy & head.stopped for fifo, head in zip(waiting, heads, strict=True)))
+            comes = [~stops[:index].any() for index in range(len(waiting))]
+            arrived |= stops.any()
+            taken = [self.sent & here for here in comes]
+            records = [Mux(here, record, 0) for here, record in zip(comes, records, strict=True)]
+        m.d.comb += [fifo.r_en.eq(take) for fifo, take in zip(waiting, taken, strict=True)]
+        packet = [Opcode.RESULT, *(record[8 * byte : 8 * byte + 8] for record in records for byte in range(size))]
         position, last = Signal(range(len(packet))), Signal()
         complete = Signal()
         m.d.comb += [
-            # The last layer's result is the last to arrive.
-            complete.eq(waiting[-1].r_rdy),
+            complete.eq(arrived),
             self.o.valid.eq(complete),
             self.o.payload.eq(Array(packet)[position]),
             self.sent.eq(self.o.valid & self.o.ready & last),

@@ -8,6 +8,7 @@ __all__ = [
     "PRODUCT",
     "READOUT",
     "ROW",
+    "SCORE",
     "SUM",
     "WRITTEN",
     "error_cycles",
@@ -26,6 +27,9 @@ WRITTEN = 13  # is a new weight on its way back to the memory
 
 # Single-port memories are read every second cycle while learning, and written in those between.
 assert (WRITTEN - ROW) % 2 == 0, "the write would meet a read"
+
+SCORE = 3
+"""From the start of the walks over the scores to the first score; one follows a cycle."""
 
 READOUT = 4
 """From a group's sums to its first activation; one follows a cycle."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from math import floor, log
+from math import floor, inf, log
 
 from locallearn.quant.plan import LayerPlan
 from locallearn.quant.spec import NetworkSpec
@@ -185,9 +185,18 @@ class NaiveLayer:
         """S = M y; of a matrix that learns rounded down, to even numbers where only differences matter."""
         score = sum(row[c] * activation for row, activation in zip(self.matrix, activations, strict=True))
         if self.classifier.learns:
-            unit = 1 if self.classifier.loss == "squared-hinge" else 2
-            return unit * floor(Fraction(score, unit * self.one))
+            return self.score_unit * floor(Fraction(score, self.score_unit * self.one))
         return score
+
+    @property
+    def score_unit(self) -> int:
+        """What a difference of 1 stands for on the chip."""
+        return 1 if self.classifier.loss == "squared-hinge" else 2
+
+    def leads_by(self, lead: float, scores: list[int]) -> bool:
+        """Whether the best score is so much above the second, in the chip's units."""
+        *_, second, best = sorted(scores)
+        return best - second >= self.score_unit * lead
 
     def error(self, scores: list[int], label: int) -> list[int]:
         """By the layer's rule, in units of 2^-error_bits."""
@@ -273,18 +282,22 @@ class NaiveNetwork:
     def __init__(self, spec: NetworkSpec) -> None:
         self.layers = [NaiveLayer(spec, index) for index in range(len(spec.layers))]
         self.decay = (0,) * len(self.layers)
+        self.exits: tuple[float, ...] = (inf,) * (len(self.layers) - 1)
 
     def step(self, x: Sequence[int], label: int | None = None) -> list[NaiveTrace]:
-        """One sample through all layers, which then learn if it is labelled."""
+        """One sample through all layers, which then learn if it is labelled; if not, it stops where one is sure."""
         traces = []
-        for layer in self.layers:
+        for layer, lead in zip(self.layers, [*self.exits, inf], strict=True):
             traces.append(layer.infer(x, label))
             x = traces[-1].activations
+            if label is None and layer.leads_by(lead, traces[-1].scores):
+                self.layers[len(traces)].counters["events"] += sum(activation > 0 for activation in x) + 1
+                break
         errors = [
             traces[-1].error if layer.classifier.error == "top" else t.error
-            for layer, t in zip(self.layers, traces, strict=True)
+            for layer, t in zip(self.layers, traces, strict=False)
         ]
-        for number, (layer, error) in enumerate(zip(self.layers, errors, strict=True)):
+        for number, (layer, error) in enumerate(zip(self.layers, errors, strict=False)):
             if error is not None:
                 layer.learn(traces[number], error, self.decay[number])
                 traces[number] = replace(traces[number], error=error)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.plan import LayerPlan, NetworkPlan
 from locallearn.quant.spec import (
     MAX_DECAY,
     MAX_PROJECTION_BITS,
@@ -96,6 +96,7 @@ def specs(
         weight=weight,
         error_bits=error_bits,
         noise_bits=draw(st.integers(1, 16)),
+        early_exit=not usual and draw(st.booleans()),
         training=TrainingSpec(
             draw(rate_shifts(*common)),
             decay,
@@ -191,6 +192,13 @@ class Step:
     x: NDArray[np.uint8]
     label: int | None
     decay: tuple[int, ...]
+    exits: tuple[int, ...]
+
+
+def leads(plan: LayerPlan) -> SearchStrategy[int]:
+    """At which samples stop at a layer: mostly such that some do."""
+    none = st.just(plan.no_exit)
+    return none | st.integers(0, min(20, plan.no_exit)) | st.integers(0, plan.no_exit) if plan.can_exit else none
 
 
 @st.composite
@@ -204,5 +212,6 @@ def steps(draw: DrawFn, spec: NetworkSpec, min_size: int = 4, max_size: int = 10
         x=dense | sparse,
         label=st.sampled_from([*range(spec.classes), None]),
         decay=st.tuples(*(st.integers(0, spec.max_decay(layer)) for layer in range(len(spec.layers)))),
+        exits=st.tuples(*(leads(plan) for plan in NetworkPlan(spec).layers[:-1])),
     )
     return draw(st.lists(step, min_size=min_size, max_size=max_size))

@@ -88,6 +88,7 @@ def random_spec(number: int) -> NetworkSpec:
         weight=weight,
         error_bits=error_bits,
         noise_bits=mostly(1, 12, 1, 16),
+        early_exit=not usual and depth > 1,
         training=TrainingSpec(decay=decay, seed=number),
     )
 
@@ -161,6 +162,13 @@ class Comparison:
         self.golden.decay = shifts
         self.chip.set_decay(shifts)
 
+    def set_exits(self) -> None:
+        """At which some samples stop at each layer, if they can."""
+        if self.spec.early_exit:
+            exits = tuple(int(self._rng.integers(30)) for _ in self.golden.plan.no_exits)
+            self.golden.exits = exits
+            self.chip.set_exits(exits)
+
     def run(self, count: int, learn: bool = True) -> list[LayerTrace]:
         """So many samples in one stream. Returns the golden model's trace of the last one."""
         pixels = random_pixels(self._rng, count, self.spec.input.size)
@@ -168,6 +176,7 @@ class Comparison:
         results = self.chip.stream(pixels, labels)
         for number, x in enumerate(quantise_pixels(self.spec, pixels)):
             traces = self.golden.step(x, None if labels is None else int(labels[number]))
+            assert_same(f"sample {self._samples + number}: answered", len(traces) - 1, results.answered[number])
             for index, trace in enumerate(traces):
                 where = f"layer {index}, sample {self._samples + number}:"
                 assert_same(f"{where} predicted", trace.predicted, results.predicted[number, index])
@@ -258,7 +267,8 @@ def test_chip_equals_golden_model(number: int, cache: Path) -> None:
             both.write_weights()
         both.assert_same_last_sample(both.run(16))
         both.assert_same_state()
-        both.run(6, learn=False)
+        both.set_exits()
+        both.run(12, learn=False)
         both.set_largest_decay()
         both.run(14)
         both.assert_same_last_sample(both.run(4, learn=False))

@@ -13,6 +13,7 @@ import pytest
 
 from locallearn.host.cli import main
 from locallearn.host.datasets import load
+from locallearn.host.exits import ExitPoint, best_point
 from locallearn.host.run import Run
 from locallearn.host.terminal import Terminal
 from locallearn.quant.errors import ToolError
@@ -132,7 +133,60 @@ def test_validation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert succeed(capsys, "eval", run, "--data", "digits")["samples"] == 359
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "verify", "bench", "generate", "data list", "data fetch"])
+def test_early_exit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The run's own description has none: chip and model are made with it. On both, the same answers."""
+    run = tmp_path / "run"
+    whole = succeed(capsys, "train", "--device", "model", "--epochs", 2, "--out", run)["test_accuracy[%]"]
+    assert succeed(capsys, "eval", run, "--exit-layer", 0)["test_accuracy[%]"] == [whole[0]] * 2
+    assert succeed(capsys, "eval", run, "--exit-layer", 1)["test_accuracy[%]"] == whole
+    on_model = succeed(capsys, "eval", run, "--exit-odds", 4)
+    on_chip = succeed(capsys, "eval", run, "--exit-odds", 4, "--device", "sim")
+    assert on_chip["test_accuracy[%]"] == on_model["test_accuracy[%]"]
+    assert on_chip["answered[%]"] == on_model["answered[%]"]
+    assert 0 < on_chip["answered[%]"][0] < 100
+    assert sum(on_chip["answered[%]"]) == pytest.approx(100)
+    assert (on_model["cycles_per_sample"], on_chip["cycles_per_sample"] > 0) == (None, True)
+
+    found = succeed(capsys, "exits", run, "--odds", 1, 4, "--device", "sim")
+    assert Run(run).exits() == found
+    first, some, none = found["points"]
+    assert (first["odds"], some["odds"], none["odds"]) == (1, 4, None)
+    assert first["answered"] == [100, 0]
+    assert first["accuracy"] == whole[0]
+    assert none["answered"] == [0, 100]
+    assert none["accuracy"] == whole[1]
+    assert some["accuracy"] == on_chip["test_accuracy[%]"][1]
+    for cost in ("words", "latency"):
+        assert first[cost] < some[cost] < none[cost]
+    # The first layer is busy all the time, whatever the second does.
+    assert first["latency"] > none["cycles"] >= first["cycles"] > 0
+    assert succeed(capsys, "exits", run, "--odds", 4)["points"][0] == some | {"cycles": None, "latency": None}
+
+
+@pytest.mark.parametrize(("lose", "odds"), [(0.1, 4), (1, 2), (0.05, None)])
+def test_best_exit_reads_least_of_those_that_lose_little(lose: float, odds: float | None) -> None:
+    points = [
+        ExitPoint(ratio, accuracy, [], words, None, None)
+        for ratio, accuracy, words in ((1, 90.0, 10), (2, 97.0, 11), (4, 97.9, 12), (8, 97.93, 13), (None, 98.0, 14))
+    ]
+    assert best_point(points, lose).odds == odds
+
+
+def test_exits_are_told_where_there_can_be_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    one = ("--set", "layers=[{ neurons = 8 }]")
+    succeed(capsys, "train", *one, "--device", "model", "--limit", 50, "--epochs", 1, "--out", tmp_path / "one")
+    code, line = fail(capsys, "exits", tmp_path / "one")
+    assert (code, line) == (3, "locallearn: digits: has a single layer, early exit needs two at least")
+    code, line = fail(capsys, "eval", tmp_path / "one", "--exit-layer", 1)
+    assert (code, line) == (3, "locallearn: exit layer 1: digits has layers 0 to 0")
+    with pytest.raises(SystemExit):
+        main(["eval", str(tmp_path / "one"), "--exit-odds", "0.5"])
+    assert "0.5: needed is a number that is at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "eval", "exits", "verify", "bench", "generate", "data list", "data fetch"]
+)
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])

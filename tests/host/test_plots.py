@@ -223,6 +223,55 @@ def test_class_without_samples_is_no_error(tmp_path: Path) -> None:
     assert_array_equal(figure.axes[0].images[0].get_array()[1], [0, 0, 0])
 
 
+def write_exits(path: Path, latency: Sequence[float | None], **changes: Any) -> None:
+    """Five points of two layers."""
+    odds, accuracy = (1, 2, 4.5, 64, None), (91.0, 97.6, 98.01, 98.0, 98.0)
+    points = [
+        {
+            "odds": o,
+            "accuracy": a,
+            "answered": [100 - 25 * n, 25 * n],
+            "words": 100 + n,
+            "cycles": late and 3,
+            "latency": late,
+        }
+        for n, (o, a, late) in enumerate(zip(odds, accuracy, latency, strict=True))
+    ]
+    measured = {"data": "pictures", "held_out": "last 9 training samples", "device": "sim", "points": points}
+    Run(path).save_exits(measured | changes)
+
+
+@pytest.mark.parametrize("latency", [[600.5, 610, 640, 800, 900], [None] * 5])
+def test_exits(tmp_path: Path, latency: list[float | None]) -> None:
+    """Against what a chip says, or, on a model, against the weights that are read."""
+    path = write_run(tmp_path / "run", np.full((2, 2), 97.0))
+    write_exits(path, latency)
+    figure = plot_run.run_pictures(path)[0]["exits"]
+    assert title(figure).splitlines()[1] == "data: pictures, held out: last 9 training samples, on sim"
+    above, below = figure.axes
+    cost = [100, 101, 102, 103, 104] if latency[0] is None else latency
+    assert_array_equal(lines(above)[0], [cost, [91.0, 97.6, 98.01, 98.0, 98.0]])
+    assert_array_equal(lines(above, "--")[0][1], [98.0, 98.0])
+    assert_array_equal(lines(below), [[cost, [100, 75, 50, 25, 0]], [cost, [0, 25, 50, 75, 100]]])
+    assert [text.get_text() for text in above.texts] == ["1", "2", "4.5", "64", "no exit"]
+    low, high = above.get_ylim()
+    assert low < 91 < 98.01 < high
+    assert below.get_xlabel() == (
+        "weights read for a sample, mean" if latency[0] is None else "cycles from a sample to its result, mean"
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "said"), [([], "IndexError('list index out of range')"), ([{"odds": 1}], "KeyError('latency')")]
+)
+def test_exits_that_are_damaged(tmp_path: Path, points: list[Any], said: str) -> None:
+    path = write_run(tmp_path / "run", np.full((2, 2), 97.0))
+    write_exits(path, [None] * 5, points=points)
+    with pytest.raises(RunError) as error:
+        plot_run.run_pictures(path)
+    assert str(error.value) == f"{path / 'exits.json'}: not what `exits` writes: {said}"
+
+
 def test_run_without_confusion(tmp_path: Path) -> None:
     drawn = plot(write_run(tmp_path / "run", np.array([[90.0]]), confusion=False), tmp_path, "svg")
     assert drawn.files == [tmp_path / "learning.svg"]

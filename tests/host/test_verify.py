@@ -1,6 +1,6 @@
 """verify: equal where all is well, and the place of a difference where it is not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,12 +42,32 @@ class Damaged(ChipDevice):
         self.write(layer, kind, rows)
 
 
+class Deaf(ChipDevice):
+    """A chip that does not hear where samples are to stop."""
+
+    def set_exits(self, leads: Sequence[int]) -> None:
+        super().set_exits(self.plan.no_exits)
+
+
 def test_equal(url: str) -> None:
     with ChipDevice(SPEC, Link(url)) as device:
         done: list[int] = []
         summary = verify(device, *samples(30), progress=done.append)
     assert summary == {"samples": 30, "equal": True, "first_difference": None}
     assert done == list(range(31))
+
+
+def test_equal_where_samples_stop() -> None:
+    spec = SPEC.replaced({"early_exit": True, "layers.*.score_shift": 0})
+    with SimulatedChip(chip_verilog(spec), optimise=False) as chip:
+        with ChipDevice(spec, Link(chip.url)) as device:
+            assert verify(device, *samples(40))["equal"]
+            assert set(device.stream(samples(40)[0], None).answered) == {0, 1}
+        with Deaf(spec, Link(chip.url)) as deaf:
+            difference = verify(deaf, *samples(40))["first_difference"]
+    # The first that stops: the chip lets it go on.
+    assert difference["what"] == "answered"
+    assert (difference["layer"], difference["expected"], difference["actual"]) == (0, 0, 1)
 
 
 def test_names_a_wrong_weight(url: str) -> None:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
+from sklearn.datasets import load_digits
 
 from locallearn.host.connect import connect
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.fast import FastNetwork
 from locallearn.quant.formats import QFormat
-from locallearn.quant.network import GoldenNetwork
+from locallearn.quant.network import GoldenNetwork, quantise_pixels
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, load_spec, preset_names
 from tests.compare import assert_same
 from tests.strategies import Step, from_whole_range, specs, steps
@@ -64,6 +66,7 @@ def assert_same_batch(
         assert_same(f"{where} layer {index} activation", expected.activations[index], actual.activations[index])
     assert_same(f"{where} prediction", expected.predicted, actual.predicted)
     assert_same(f"{where} error", expected.error_size, actual.error_size)
+    assert_same(f"{where} answered", expected.answered, actual.answered)
     assert_same_state(where, golden, fast)
 
 
@@ -76,6 +79,7 @@ def test_equals_golden(data: DataObject, spec: NetworkSpec) -> None:
     work: Iterable[Step] = data.draw(steps(spec), label="steps")
     for number, step in enumerate(work):
         golden.decay = fast.decay = step.decay
+        golden.exits = fast.exits = step.exits
         labels = None if step.label is None else np.array([step.label])
         assert_same_batch(f"sample {number}", golden, fast, step.x[np.newaxis], labels)
     for name in ("learned", "skipped", "saturated", "words_written"):
@@ -109,6 +113,33 @@ def test_presets_equal_golden(preset: str) -> None:
         assert_same_batch(f"decay {decay}", golden, fast, *random_batch(spec, 50, density=0.2))
     assert_same_batch("without labels", golden, fast, random_batch(spec, 50, density=0.2)[0], None)
     assert all(counters.learned for counters in golden.counters)
+
+
+@pytest.mark.parametrize("last", ["local", "top"])
+def test_some_samples_of_a_batch_stop(last: str) -> None:
+    """With a layer that learns from the last one's error, samples pass one by one."""
+    layers = (LayerSpec(20, lanes=5), LayerSpec(16, lanes=4, classifier=ClassifierSpec(error=last)), LayerSpec(12))
+    spec = NetworkSpec("", 10, InputSpec(64), layers, early_exit=True)
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    digits = load_digits()
+    x, labels = quantise_pixels(spec, (15 * digits.data).astype(np.uint8)), digits.target.astype(np.int64)
+    assert_same_batch("learning", golden, fast, x[:600], labels[:600])
+    for _ in range(3):
+        golden.run(x[:600], labels[:600])
+        fast.run(x[:600], labels[:600])
+    reached = set()
+    for exits in (golden.plan.exits(1), (0, 0), golden.plan.exits(odds=2), (40, 10)):
+        golden.exits = fast.exits = exits
+        assert_same_batch(f"exits {exits}", golden, fast, x[600:800], None)
+        reached.add(tuple(np.unique(fast.run(x[600:800]).answered).tolist()))
+        golden.run(x[600:800])
+    assert {(1,), (0,), (0, 1, 2)} <= reached
+    # What is said beyond the exit is what the exit said; what is said at it does not depend on it.
+    fast.exits = golden.plan.exits(0)
+    stopped = fast.run(x[600:800])
+    fast.exits = golden.plan.no_exits
+    assert_same("all stop", np.repeat(fast.run(x[600:800]).predicted[:, :1], 3, axis=1), stopped.predicted)
+    assert not stopped.activations[1].any()
 
 
 def test_counters_are_cleared() -> None:

@@ -12,7 +12,7 @@ from hypothesis.strategies import DataObject
 
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenLayer, GoldenNetwork, LayerTrace, quantise_pixels
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.plan import LayerPlan, NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
 from tests.compare import assert_same
 from tests.naive import NaiveLayer, NaiveNetwork, NaiveTrace
@@ -49,11 +49,12 @@ def assert_same_state(where: str, naive: NaiveLayer, golden: GoldenLayer) -> Non
 def assert_same_run(naive: NaiveNetwork, golden: GoldenNetwork, work: Iterable[Step]) -> None:
     for number, step in enumerate(work):
         naive.decay = golden.decay = step.decay
+        naive.exits = golden.exits = step.exits
         traces = zip(naive.step(step.x.tolist(), step.label), golden.step(step.x, step.label), strict=True)
         for index, (expected, actual) in enumerate(traces):
-            where = f"sample {number}, layer {index}:"
-            assert_same_trace(where, golden.plan.layers[index], expected, actual)
-            assert_same_state(where, naive.layers[index], golden.layers[index])
+            assert_same_trace(f"sample {number}, layer {index}:", golden.plan.layers[index], expected, actual)
+        for index, layer in enumerate(golden.layers):
+            assert_same_state(f"sample {number}, layer {index}:", naive.layers[index], layer)
 
 
 def random_decay(spec: NetworkSpec, rng: np.random.Generator) -> tuple[int, ...]:
@@ -65,7 +66,7 @@ def random_steps(spec: NetworkSpec, count: int, density: float = 0.5) -> Iterabl
     for _ in range(count):
         x = rng.integers(1, spec.input.format.max, spec.input.size, np.uint8, endpoint=True)
         x[rng.random(spec.input.size) > density] = 0
-        yield Step(x, int(rng.integers(spec.classes)), random_decay(spec, rng))
+        yield Step(x, int(rng.integers(spec.classes)), random_decay(spec, rng), NetworkPlan(spec).no_exits)
 
 
 @settings(max_examples=300)

@@ -1,5 +1,6 @@
 """Derived numbers: every width holds its extremes, and the extremes are reached."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from locallearn.quant import classifier
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.dense import DenseWeights
+from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
+from locallearn.quant.network import GoldenNetwork
 from locallearn.quant.plan import ERROR_TABLE, EVENT_MARGIN, LayerPlan, NetworkPlan, lane_rotation
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from tests.compare import assert_same
@@ -160,6 +164,53 @@ def test_no_error_when_right_beyond_doubt(spec: NetworkSpec) -> None:
     scores = np.zeros(plan.classes, np.int64)
     scores[1] = len(ERROR_TABLE) << plan.score_shift
     assert not classifier.error(plan, scores, 1).any()
+
+
+@pytest.mark.parametrize("kind", [ClassifierSpec(), ClassifierSpec(bits=3), ClassifierSpec("learned")])
+def test_leads_of_odds_are_those_of_a_softmax(kind: ClassifierSpec) -> None:
+    """Scores count in quarters of an octave, after their shift; on the chip halves of the classifier's own."""
+    layers = (LayerSpec(100, score_shift=4, classifier=kind), LayerSpec(5, score_shift=0), LayerSpec(5))
+    plan = NetworkPlan(NetworkSpec("", 10, InputSpec(5), layers, early_exit=True))
+    quarter = 2 ** (4 + (2 if kind.bits == 3 else 0))
+    for odds in (1, 1.5, 2, 8, 100):
+        fine, coarse = plan.exits(odds=odds)
+        assert 2 ** (fine / quarter / 4) == pytest.approx(odds, rel=0.01)
+        assert 2 ** (coarse / 4) == pytest.approx(odds, rel=0.1)
+    assert plan.exits(odds=2) == (4 * quarter, 4)
+
+
+def test_exits() -> None:
+    plan = NetworkPlan(NetworkSpec("net", 3, InputSpec(5), (LayerSpec(5, score_shift=0),) * 3, early_exit=True))
+    never = plan.layers[0].no_exit
+    # 255 x 5 neurons; one bit more than a lead.
+    assert never == 2**12 - 1 > plan.layers[0].score_max
+    assert plan.exits() == plan.no_exits == (never, never)
+    assert plan.exits(0) == (0, never)
+    assert plan.exits(1) == (never, 0)
+    assert plan.exits(2) == (never, never)
+    assert plan.exits(1, 4) == (8, 0)
+    assert plan.exits(odds=1e300) == (3986, 3986)
+    assert plan.exits(odds=float("inf")) == (never, never)
+    with pytest.raises(SpecError, match=r"^exit layer 3: net has layers 0 to 2$"):
+        plan.exits(3)
+    with pytest.raises(SpecError, match=r"^exit odds 0\.9: must be at least 1$"):
+        plan.exits(odds=0.9)
+
+
+@pytest.mark.parametrize(
+    ("exits", "message"),
+    [
+        ((1,), "exits (1,): of every layer but the last, at least 0 and at most (4095, 4095)"),
+        ((1, 4096), "exits (1, 4096): of every layer but the last, at least 0 and at most (4095, 4095)"),
+        ((-1, 1), "exits (-1, 1): of every layer but the last, at least 0 and at most (4095, 4095)"),
+        ((4095, 1), "exits (4095, 1): net has no early_exit"),
+    ],
+)
+def test_exits_that_cannot_be(exits: tuple[int, ...], message: str) -> None:
+    network = GoldenNetwork(NetworkSpec("net", 3, InputSpec(5), (LayerSpec(5),) * 3))
+    network.exits = exits
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        network.step(np.zeros(5, np.uint8))
 
 
 def test_of_equal_scores_the_first_wins() -> None:

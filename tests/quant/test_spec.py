@@ -165,6 +165,7 @@ def changed(changes: dict[str, Any]) -> str:
         ({"activation": 8}, "activation = 8: must be a table such as { bits = 8, fraction = 4 }"),
         ({"weight.bits": "12"}, f"weight.bits = '12': {WHOLE}"),
         ({"training": []}, "training = []: must be a table"),
+        ({"early_exit": 1}, "early_exit = 1: must be true or false"),
         ({"training.decay": 3}, "training.decay = 3: must be a list, one shift an epoch"),
         ({"training.decay": [0, 1.5]}, f"training.decay[1] = 1.5: {WHOLE}"),
         ({"training.augment": 2}, "training.augment = 2: must be a table"),

@@ -10,6 +10,7 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from locallearn.quant.plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec
 from locallearn.rtl.events import EventBuffer
 from locallearn.rtl.layouts import event_layout, sample_layout
 from locallearn.rtl.target import GENERIC
@@ -24,8 +25,9 @@ DENSE, SPARSE = 1.0, 0.1
 """Shares of inputs that are not zero."""
 
 
-def any_sample(plan: LayerPlan, share: float) -> list[Event]:
-    """A sample's events; label and learn of all but the last are anything."""
+def any_sample(plan: LayerPlan, share: float, whole: bool = False) -> list[Event]:
+    """A sample's events; label and learn of all but the last are anything, and so is `void`, where there is one, unless
+    the sample is to come `whole`."""
     size = plan.input_format.max
     inputs = [i for i in range(plan.inputs) if random.random() < share]
     events = [(i, random.randint(1, size)) for i in inputs] + [(plan.inputs, plan.input_format.half)]
@@ -37,6 +39,7 @@ def any_sample(plan: LayerPlan, share: float) -> list[Event]:
             "label": random.randrange(plan.classes),
             "learn": random.getrandbits(1),
         }
+        | ({"void": not whole and random.getrandbits(1)} if plan.can_be_void else {})
         for index, value in events
     ]
 
@@ -51,6 +54,11 @@ class Held:
     learn: int
 
 
+def below_an_exit(inputs: int) -> LayerPlan:
+    """Samples can have stopped at the layer before."""
+    return LayerPlan(NetworkSpec("", 3, InputSpec(4), (LayerSpec(inputs), LayerSpec(2)), early_exit=True), 1)
+
+
 class Model:
     """What the buffer should hold, and the comparison with what it shows, cycle by cycle."""
 
@@ -58,7 +66,7 @@ class Model:
         self._dut, self._plan = dut, plan
         self._word = EventBuffer(plan, GENERIC).event.shape()
         self.held: deque[Held] = deque()
-        self.taken = self.released = 0
+        self.taken = self.released = self.voided = 0
         self._start = self._begin = self._tail = 0
         self._arriving: Held | None = None
         self.used = 0
@@ -103,6 +111,12 @@ class Model:
         self._memory[self._tail] = {"index": event["index"], "value": event["value"]}
         self.used += 1
         assert self.used < self._plan.event_depth, f"cycle {cycle()}: expected a free word, actual none"
+        if event["last"] and event.get("void"):
+            self.used -= (self._tail - self._begin) % self._plan.event_depth + 1
+            self._tail = self._begin
+            self.voided += 1
+            self.taken += 1
+            return
         if event["last"]:
             self._arriving = Held(self._begin, self._tail, event["label"], event["learn"])
             self._begin = self._after(self._tail)
@@ -149,7 +163,7 @@ async def holds_whole_samples_in_order(dut: Any, idle: str, share: float, releas
     source = Source(dut, "i", event_layout(plan), pace(idle, random.getrandbits(32)))
     samples = [any_sample(plan, share) for _ in range(16)]
     source.send([event for sample in samples for event in sample])
-    while model.released < len(samples):
+    while model.released + model.voided < len(samples):
         await model.step(random.random() < release)
     count = sum(map(len, samples))
     assert model.taken == count, f"expected {count} events taken, actual {model.taken}"
@@ -163,7 +177,7 @@ async def waits_when_full_until_a_release(dut: Any, share: float) -> None:
     await start(dut)
     model = Model(dut, plan)
     source = Source(dut, "i", event_layout(plan), pace("steady", 0))
-    samples = [any_sample(plan, share) for _ in range(20)]
+    samples = [any_sample(plan, share, whole=True) for _ in range(20)]
     source.send([event for sample in samples for event in sample])
     for _ in range(3):
         for _ in range(plan.event_depth + 10):
@@ -192,6 +206,8 @@ async def waits_when_full_until_a_release(dut: Any, share: float) -> None:
         # Two samples without a zero take one word more than there are.
         pytest.param(layer(inputs=7), id="7 inputs"),
         pytest.param(layer(inputs=12, classes=100), id="12 inputs"),
+        pytest.param(below_an_exit(inputs=1), id="below an exit"),
+        pytest.param(below_an_exit(inputs=9), id="9 inputs below an exit"),
     ],
 )
 def test_event_buffer(bench: Bench, plan: LayerPlan) -> None:

@@ -1,5 +1,6 @@
 """The result encoder: layers' results, each layer later than the one before it, as packets."""
 
+from collections import deque
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.rtl.conftest import Bench
 SPECS = {
     "one layer": NetworkSpec("", 2, InputSpec(1), (LayerSpec(1),), error_bits=2),
     "six layers": NetworkSpec("", 256, InputSpec(1), (LayerSpec(1),) * 6, error_bits=8),
+    "early exit": NetworkSpec("", 3, InputSpec(1), (LayerSpec(1),) * 3, early_exit=True),
 }
 
 Result = dict[str, int]
@@ -51,27 +53,38 @@ class Board:
             if self.dut.sent.value:
                 self.sent.append(cycle())
 
-    def any_results(self, rng: Random, count: int) -> list[list[Result]]:
-        """Of so many samples, layer by layer."""
+    def any_results(self, rng: Random, count: int, stop: bool = True) -> list[list[Result]]:
+        """Of so many samples, layer by layer; where they can `stop`, down to the one that says so."""
         fields = result_fields(self.plan)
-        return [
-            [{name: rng.getrandbits(width) for name, width in fields.items()} for _ in self.layers]
-            for _ in range(count)
-        ]
+        samples: list[list[Result]] = [[] for _ in range(count)]
+        for sample in samples:
+            while len(sample) < len(self.layers) and not (sample and sample[-1].get("stopped")):
+                sample.append({name: rng.getrandbits(width) for name, width in fields.items()})
+                if "stopped" in fields and not (stop and len(sample) < len(self.layers)):
+                    sample[-1]["stopped"] = 0
+        return samples
 
     def packet(self, sample: list[Result]) -> bytes:
         fields = result_fields(self.plan)
-        return bytes([Opcode.RESULT]) + b"".join(pack(fields, **result) for result in sample)
+        size = 1 + len(self.layers) * record_size(fields)
+        return (bytes([Opcode.RESULT]) + b"".join(pack(fields, **result) for result in sample)).ljust(size, b"\0")
 
     async def answer(self, samples: list[list[Result]]) -> None:
         """Give all results, none before the layer above has given its own."""
-        given = [0] * len(self.layers)
-        while given[-1] < len(samples):
-            for index, source in enumerate(self.layers):
-                ahead = len(samples) if index == 0 else given[index - 1] - self.layers[index - 1].pending
-                for sample in samples[given[index] : ahead]:
-                    source.send([sample[index]])
-                    given[index] += 1
+        waiting = [
+            deque((number, sample[index]) for number, sample in enumerate(samples) if index < len(sample))
+            for index in range(len(self.layers))
+        ]
+        given: list[list[int]] = [[] for _ in self.layers]
+        while any(waiting):
+            passed = len(samples)
+            for results, numbers, source in zip(waiting, given, self.layers, strict=True):
+                while results and results[0][0] < passed:
+                    number, result = results.popleft()
+                    source.send([result])
+                    numbers.append(number)
+                taken = numbers[: len(numbers) - source.pending]
+                passed = 1 + max(taken, default=-1)
             await RisingEdge(self.dut.clk)
 
     async def check(self, samples: list[list[Result]]) -> None:
@@ -107,7 +120,7 @@ async def room_for_a_layer_ahead(dut: Any) -> None:
     """While the last layer is silent, each takes as many results as samples can lie between it and the last."""
     await start(dut)
     board = Board(dut)
-    samples = board.any_results(Random(1), 100)
+    samples = board.any_results(Random(1), 100, stop=False)
     for index, source in enumerate(board.layers[:-1]):
         source.send(sample[index] for sample in samples)
     for _ in range(200):
@@ -126,7 +139,7 @@ async def one_byte_a_cycle(dut: Any) -> None:
     board = Board(dut)
     samples = board.any_results(Random(1), 20)
     for index, source in enumerate(board.layers):
-        source.send(sample[index] for sample in samples)
+        source.send(sample[index] for sample in samples if index < len(sample))
     await board.sink.expect(b"".join(board.packet(sample) for sample in samples))
     cycles = [received.cycle for received in board.sink.received]
     assert cycles == list(range(cycles[0], cycles[0] + len(cycles)))
