@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from locallearn.quant.lfsr import STATE_BITS
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import adder_tree
+from locallearn.rtl.groups import group_members, pass_groups
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.lfsr import LeapLfsr, sequence
 from locallearn.rtl.memory import small_memory
@@ -32,10 +33,7 @@ class Classifier(wiring.Component):
     scores      complete `timing.score_cycles` + 2 cycles after the last activation
     errors      e, stable from `project` to the last group; where it is minus the label, only `label`, the class
     decay       what the learning rate's shift has grown by
-    project     start the backward pass, group by group: `load_g` is high once for every lane, with `g_lane` and
-                `next_g` = h << (max_decay - decay), 0 for lanes without a neuron; then `group_ready` says that the
-                group is whole, `group_zero` that all of it is 0; `next_group` gives the group up and starts the
-                following one. A group is ready `timing.group_cycles` after `project` or `next_group`.
+    and the members of `groups.group_members`.
     """
 
     def __init__(self, plan: LayerPlan, target: Target) -> None:
@@ -48,14 +46,7 @@ class Classifier(wiring.Component):
             "take": In(1),
             "scores": Out(Shape(plan.score_bits, plan.signed_scores)).array(plan.classes),
             "decay": In(range(plan.max_decay + 1)),
-            "project": In(1),
-            "group_ready": Out(1),
-            "group_zero": Out(1),
-            "next_group": In(1),
-            "load_g": Out(1),
-            "g_lane": Out(range(plan.lanes)),
-            "next_g": Out(signed(plan.scaled_error_width)),
-        }
+        } | group_members(plan)
         if plan.feedback_bits:
             members["feedback_seed"] = In(STATE_BITS)
         if plan.classifier.error == "label":
@@ -130,15 +121,7 @@ class Classifier(wiring.Component):
             self.load_g.eq(arrived[-1]),
             self.next_g.eq(total << (p.max_decay - self.decay)[: p.max_decay.bit_length()]),
         ]
-        with m.If(self.load_g):
-            m.d.sync += [
-                self.group_zero.eq(((self.g_lane == 0) | self.group_zero) & (self.next_g == 0)),
-                self.g_lane.eq(self.g_lane + 1),
-            ]
-            with m.If(self.g_lane == p.lanes - 1):
-                m.d.sync += [self.g_lane.eq(0), self.group_ready.eq(1)]
-        with m.If(self.next_group):
-            m.d.sync += self.group_ready.eq(0)
+        pass_groups(m, p, self)
         return m
 
     def _feedback(self, m: Module, drawn: list[list[Value]], step: Value) -> list[list[Value]]:

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import adder_tree, clamp
+from locallearn.rtl.groups import group_members, pass_groups
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.memory import BlockMemory, small_memory
 from locallearn.rtl.multiplier import Multiplier
@@ -128,13 +129,6 @@ class LearnedClassifier(wiring.Component):
                 "scores": Out(signed(plan.score_bits)).array(plan.classes),
                 "errors": In(signed(plan.error_width)).array(plan.classes),
                 "decay": In(range(plan.max_decay + 1)),
-                "project": In(1),
-                "group_ready": Out(1),
-                "group_zero": Out(1),
-                "next_group": In(1),
-                "load_g": Out(1),
-                "g_lane": Out(range(plan.lanes)),
-                "next_g": Out(signed(plan.scaled_error_width)),
                 "idle": Out(1),
                 "accessed": In(1),
                 "row": In(range(plan.neurons)),
@@ -142,6 +136,7 @@ class LearnedClassifier(wiring.Component):
                 "store": In(plan.classes),
                 "data": In(entry),
             }
+            | group_members(plan)
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -245,13 +240,5 @@ class LearnedClassifier(wiring.Component):
             self.next_g.eq(rounded << scale),
         ]
         m.d.comb += self.load_g.eq(delayed(projected[_PRODUCT], 0, latency + 3, "load_g")[latency + 3])
-        with m.If(self.load_g):
-            m.d.sync += [
-                self.group_zero.eq(((self.g_lane == 0) | self.group_zero) & (self.next_g == 0)),
-                self.g_lane.eq(self.g_lane + 1),
-            ]
-            with m.If(self.g_lane == p.lanes - 1):
-                m.d.sync += [self.g_lane.eq(0), self.group_ready.eq(1)]
-        with m.If(self.next_group):
-            m.d.sync += self.group_ready.eq(0)
+        pass_groups(m, p, self)
         return m

@@ -1,0 +1,44 @@
+"""Groups of scaled errors on their way from any classifier to the lanes, one neuron a cycle."""
+
+from typing import Any
+
+from amaranth import Module, signed
+from amaranth.lib.wiring import In, Member, Out
+
+from locallearn.quant.plan import LayerPlan
+
+__all__ = ["group_members", "pass_groups"]
+
+
+def group_members(plan: LayerPlan) -> dict[str, Member]:
+    """Of a classifier, for its way back.
+
+    project     start the backward pass, group by group
+    load_g      high once for every lane, with `g_lane` and `next_g`, the error h << (max_decay - decay), 0 for lanes
+                without a neuron
+    group_ready the group is whole, `timing.group_cycles` after `project` or `next_group`
+    group_zero  all of it is 0
+    next_group  give the group up and start the following one
+    """
+    return {
+        "project": In(1),
+        "group_ready": Out(1),
+        "group_zero": Out(1),
+        "next_group": In(1),
+        "load_g": Out(1),
+        "g_lane": Out(range(plan.lanes)),
+        "next_g": Out(signed(plan.scaled_error_width)),
+    }
+
+
+def pass_groups(m: Module, plan: LayerPlan, classifier: Any) -> None:
+    """Lanes in their order, until the group is whole; the classifier says `next_g` and `load_g`."""
+    with m.If(classifier.load_g):
+        m.d.sync += [
+            classifier.group_zero.eq(((classifier.g_lane == 0) | classifier.group_zero) & (classifier.next_g == 0)),
+            classifier.g_lane.eq(classifier.g_lane + 1),
+        ]
+        with m.If(classifier.g_lane == plan.lanes - 1):
+            m.d.sync += [classifier.g_lane.eq(0), classifier.group_ready.eq(1)]
+    with m.If(classifier.next_group):
+        m.d.sync += classifier.group_ready.eq(0)
