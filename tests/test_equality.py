@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from locallearn.host.device import ChipDevice
 from locallearn.host.link import Link
 from locallearn.quant.classifier_spec import ClassifierSpec
+from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
 from locallearn.quant.registers import Kind
@@ -31,6 +32,14 @@ SLOW = 200
 def random_spec(number: int) -> NetworkSpec:
     """The `number`-th description: of every few some are at the ends of what a description can be."""
     rng = np.random.default_rng(number)
+    while True:
+        # Few are impossible: errors of many classes by wide feedback.
+        with suppress(SpecError):
+            return draw_spec(number, rng)
+
+
+def draw_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
+    """Raises SpecError where what is drawn is impossible."""
 
     def between(low: int, high: int) -> int:
         return int(rng.integers(low, high, endpoint=True))
@@ -165,7 +174,7 @@ class Comparison:
     def set_exits(self) -> None:
         """At which some samples stop at each layer, if they can."""
         if self.spec.early_exit:
-            exits = tuple(int(self._rng.integers(30)) for _ in self.golden.plan.no_exits)
+            exits = tuple(min(int(self._rng.integers(30)), none) for none in self.golden.plan.no_exits)
             self.golden.exits = exits
             self.chip.set_exits(exits)
 
