@@ -96,8 +96,11 @@ def run_study(
             "torch": metadata.version("torch"),
             "processor": machine.processor(),
         }
-        with file.open("a") as lines:
-            lines.write(json.dumps(run) + "\n")
+        try:
+            with file.open("a") as lines:
+                lines.write(json.dumps(run) + "\n")
+        except OSError as error:
+            raise RunError(f"{file}: cannot be written: {error.strerror}") from None
         runs[key] = run
         answers = "  ".join(f"{value:.2f} %" for value in accuracies)
         terminal.say(f"{name:22} seed {seed:2}   {answers}")
@@ -105,20 +108,20 @@ def run_study(
 
 
 def study_summary(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each rule: mean and sample deviation over the seeds of each classifier's accuracy."""
+    """A row for each rule: mean and sample deviation over the seeds of each classifier's accuracy; one has none."""
     groups: dict[str, list[list[float]]] = {}
     for run in runs:
         groups.setdefault(run["rule"], []).append(run["test_accuracy[%]"])
     rows = []
     for rule, accuracies in groups.items():
         values = np.array(accuracies)
-        spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        spread = values.std(axis=0, ddof=1).round(3).tolist() if len(values) > 1 else None
         rows.append(
             {
                 "rule": rule,
                 "seeds": len(values),
                 "mean_accuracy[%]": values.mean(axis=0).round(3).tolist(),
-                "deviation[%]": spread.round(3).tolist(),
+                "deviation[%]": spread,
             }
         )
     return rows
@@ -132,8 +135,9 @@ def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for title in ("seeds", *(f"layer {number} [%]" for number in range(columns))):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        pairs = zip(row["mean_accuracy[%]"], row["deviation[%]"], strict=True)
-        cells = [f"{mean:.2f} ± {spread:.2f}" for mean, spread in pairs]
+        cells = [f"{mean:.2f}" for mean in row["mean_accuracy[%]"]]
+        if row["deviation[%]"] is not None:
+            cells = [f"{cell} ± {spread:.2f}" for cell, spread in zip(cells, row["deviation[%]"], strict=True)]
         table.add_row(row["rule"], str(row["seeds"]), *[""] * (columns - len(cells)), *cells)
     return table
 
@@ -204,7 +208,9 @@ def _open(study: Study, out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            file.write_text(json.dumps(wanted, indent=2) + "\n")
+            partial = file.with_name(".settings.partial.json")
+            partial.write_text(json.dumps(wanted, indent=2) + "\n")
+            partial.replace(file)
         there = json.loads(file.read_text())
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror}") from None
@@ -217,8 +223,13 @@ def _open(study: Study, out: Path) -> Path:
 
 
 def _read(file: Path) -> dict[_Key, dict[str, Any]]:
-    runs = {}
-    for line in file.read_text().splitlines() if file.exists() else ():
+    """Whole lines; what was being written when the process was killed is taken away, and is run again."""
+    runs: dict[_Key, dict[str, Any]] = {}
+    text = file.read_text() if file.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.write_text(whole)
+    for line in whole.splitlines():
         try:
             run = json.loads(line)
             runs[run["rule"], run["seed"]] = run

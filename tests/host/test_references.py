@@ -51,9 +51,28 @@ def test_runs_are_made_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     whole, _ = reference(capsys, tmp_path / "whole", *rules)
     parts = tmp_path / "parts"
     reference(capsys, parts, "--rules", "local")
-    (parts / "runs.jsonl").write_text((parts / "runs.jsonl").read_text().splitlines(keepends=True)[0])
+    # As if it had been killed while the second was written down.
+    (parts / "runs.jsonl").write_text((parts / "runs.jsonl").read_text()[:-20])
     assert reference(capsys, parts, *rules)[0] == whole
     assert [(run["rule"], run["seed"]) for run in runs(parts)] == [("local", 1), ("local", 2), ("dfa", 1), ("dfa", 2)]
+
+
+@pytest.mark.torch
+def test_one_seed_has_no_deviation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    summary, text = reference(capsys, tmp_path, "--rules", "dfa", "--seeds", "1")
+    (row,) = summary["rows"]
+    assert row["deviation[%]"] is None
+    assert text.splitlines()[-3].split() == ["dfa", "1", f"{row['mean_accuracy[%]'][0]:.2f}"]
+    assert "±" not in text
+
+
+@pytest.mark.torch
+def test_no_room_for_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr("locallearn.host.references._read", lambda file: {})  # which would never end
+    assert main([*SMALL, "--out", str(tmp_path), "--rules", "dfa"]) == 7
+    expected = f"locallearn: {tmp_path / 'runs.jsonl'}: cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.torch
@@ -88,7 +107,7 @@ def test_another_study_in_the_folder(capsys: pytest.CaptureFixture[str], tmp_pat
         assert main([*SMALL, "--out", str(tmp_path), f"--{option}", str(value)]) == 7
         expected = f"locallearn: {tmp_path} has runs with {option} = {there}, not {value}: name another --out\n"
         assert capsys.readouterr().err == expected
-    (tmp_path / "runs.jsonl").write_text("{")
+    (tmp_path / "runs.jsonl").write_text("{\n")
     assert main([*SMALL, "--out", str(tmp_path)]) == 7
     assert capsys.readouterr().err == f"locallearn: {tmp_path / 'runs.jsonl'}: damaged: {{\n"
 
