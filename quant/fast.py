@@ -90,6 +90,9 @@ class _Scratch(NamedTuple):
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
+_inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
+"""Into the loop over samples: a call with all arrays of a layer costs as much as half of a sample's work."""
+
 
 def _type_shift(context: Any, value: Any, amount: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -310,7 +313,7 @@ def _learn(memory, words, count, numbers, scratch):  # type: ignore[no-untyped-d
     return used, clipped.sum()
 
 
-@_compiled
+@_inlined
 def _infer(x, drop, numbers, state, scratch, activations):  # type: ignore[no-untyped-def]
     """`GoldenLayer.infer`; fills `activations` (neurons,), returns (events, predicted class)."""
     count = _list_events(x, numbers, scratch)
@@ -325,7 +328,7 @@ def _infer(x, drop, numbers, state, scratch, activations):  # type: ignore[no-un
     return count, best
 
 
-@_compiled
+@_inlined
 def _learn_from(error, size, count, scale, numbers, state, scratch):  # type: ignore[no-untyped-def]
     """`GoldenLayer.learn`, from the sample of `count` events that was inferred last, an error and its size."""
     counters = state.counters
