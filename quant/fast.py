@@ -516,7 +516,8 @@ class FastNetwork(Model):
         activations = [np.zeros((len(x), plan.neurons), np.uint8) for plan in self.plan.layers]
         predicted, error_size = np.zeros((2, *shape), np.int64)
         # Which samples have come so far.
-        here, answered = np.arange(len(x)), np.full(len(x), shape[1] - 1)
+        here: Any = slice(None)
+        answered = np.full(len(x), shape[1] - 1)
         for index, layer in enumerate(self._layers):
             x, classes, errors, lead = layer.run(x, labels[here], layer not in self._waiting, self.decay[index])
             activations[index][here] = x
@@ -524,9 +525,10 @@ class FastNetwork(Model):
             error_size[here, index] = errors
             if layer.plan.can_exit:
                 stops = (labels[here] < 0) & (lead >= self.exits[index])
-                answered[here[stops]] = index
+                came = np.arange(len(labels))[here]
+                answered[came[stops]] = index
                 self._layers[index + 1].pass_over(x[stops])
-                here, x = here[~stops], x[~stops]
+                here, x = came[~stops], x[~stops]
         if labels.max(initial=-1) >= 0:
             for layer in self._waiting:
                 index = layer.plan.index
