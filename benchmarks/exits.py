@@ -34,7 +34,7 @@ SEEDS = range(1, 6)
 ODDS = [2.0**power for power in range(11)]
 LOSE = 0.1
 
-_LAYER = {"neurons": 128, "score_shift": 2, "lanes": 16}
+_LAYER = {"neurons": 128, "score_shift": 2}
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "784-128-128, 64 and 16 lanes": ("mnist", {}),
     "784-128-128, 64 and 4 lanes": ("mnist", {"layers.1.lanes": 4}),

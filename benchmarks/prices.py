@@ -54,10 +54,8 @@ PASSED_DOWN = {
     "two layers, both the usual": USUAL,
     "DFA below the usual": replace(USUAL, rate_shift=11, classifier=ClassifierSpec(error="top")),
 }
-RESOURCES = ("lut", "ff", "dsp", "block_ram")
-
-
 EARLY_EXIT = "early exit between two layers, not used"
+RESOURCES = ("lut", "ff", "dsp", "block_ram")
 
 
 def networks() -> dict[str, NetworkSpec]:
@@ -69,7 +67,7 @@ def networks() -> dict[str, NetworkSpec]:
 
 
 def count(spec: NetworkSpec, data_dir: Path) -> dict[str, Any]:
-    """The counters of a chip that trains, then of one that infers, and what the model before it got right."""
+    """The counters of a chip that trains, then of one that infers."""
     data = datasets.load("mnist", data_dir)
     order = np.random.default_rng(0).permutation(len(data.train_x))[: LEARNED_BEFORE + SAMPLES]
     pixels, labels = data.train_x[order], data.train_y[order]

@@ -82,11 +82,7 @@ def _multipliers(plan: LayerPlan, target: Target) -> float:
     of_lanes = plan.lanes * _blocks(*lane, target)
     if not plan.classifier.learns:
         return of_lanes
-    column = (
-        max(plan.output_format.bits, plan.error_bits + 1),
-        max(plan.classifier.format.bits, plan.matrix_error_width),
-    )
-    return of_lanes + plan.classes * _blocks(*column, target)
+    return of_lanes + plan.classes * _blocks(*plan.matrix_operand_bits, target)
 
 
 def _blocks(narrow: int, wide: int, target: Target) -> float:

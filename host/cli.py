@@ -6,7 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from importlib import metadata
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -52,31 +52,22 @@ def _whole(low: int) -> Callable[[str], int]:
     return number
 
 
-def _positive(what: str) -> Callable[[str], float]:
+def _number(needed: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
     def number(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            value = 0.0
-        if not 0 < value < inf:
-            raise argparse.ArgumentTypeError(f"{text}: needed is {what} above 0")
+            value = nan
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{text}: needed is {needed}")
         return value
 
     return number
 
 
-def _odds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1 <= value < inf:
-        raise argparse.ArgumentTypeError(f"{text}: needed is a number that is at least 1")
-    return value
-
-
-_frequency = _positive("a number of MHz")
-_rate = _positive("a number")
+_frequency = _number("a number of MHz above 0", lambda value: 0 < value < inf)
+_rate = _number("a number above 0", lambda value: 0 < value < inf)
+_odds = _number("a number that is at least 1", lambda value: 1 <= value < inf)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -138,6 +129,13 @@ def _add_data_dir(command: argparse.ArgumentParser, text: str) -> None:
     command.add_argument("--data-dir", metavar="DIR", type=Path, help=f"{text} (default: {folder})")
 
 
+def _add_run(command: argparse.ArgumentParser) -> None:
+    """A trained network, what it is tested on, and where."""
+    command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
+    _add_data(command, "what the run was trained on, with what it held out")
+    _add_device(command, "model", _ANYWHERE)
+
+
 def _add_samples(command: argparse.ArgumentParser) -> None:
     command.add_argument("--limit", type=_whole(1), metavar="N", help="samples an epoch, at random (default: all)")
     command.add_argument(
@@ -174,9 +172,7 @@ def _add_network_commands(add: _Add) -> None:
         "measure a trained network's held-out accuracy",
         "locallearn eval runs/digits --device sim",
     )
-    command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
-    _add_data(command, "what the run was trained on, with what it held out")
-    _add_device(command, "model", _ANYWHERE)
+    _add_run(command)
     command.add_argument(
         "--exit-layer", type=_whole(0), metavar="N", help="let this layer answer: no sample goes further"
     )
@@ -193,9 +189,7 @@ def _add_network_commands(add: _Add) -> None:
         "measure what a trained network loses and saves where samples stop at the first layer that is sure",
         "locallearn exits runs/mnist --device sim",
     )
-    command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
-    _add_data(command, "what the run was trained on, with what it held out")
-    _add_device(command, "model", _ANYWHERE)
+    _add_run(command)
     command.add_argument(
         "--odds",
         type=_odds,

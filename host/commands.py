@@ -148,7 +148,7 @@ def eval_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         if exits:
             device.set_exits(device.plan.exits(args.exit_layer, args.exit_odds))
         results = device.stream(data.test_x, None, terminal.task("test", len(data.test_x)))
-        counters = device.counters()
+        cycles = device.counters().cycles if exits else None
         name = device.name
     accuracy = results.accuracy(data.test_y)
     summary = {
@@ -161,14 +161,14 @@ def eval_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     if not exits:
         terminal.say(f"{len(results)} samples of {data.name} ({data.held_out})   {accuracies(accuracy)}")
         return summary, None
-    answered = [round(float(100 * (results.answered == layer).mean()), 4) for layer in range(len(spec.layers))]
-    cycles = None if counters.cycles is None else round(counters.cycles / len(results), 2)
+    answered = results.shares(len(spec.layers))
+    per_sample = None if cycles is None else round(cycles / len(results), 2)
     terminal.say(
         f"{len(results)} samples of {data.name} ({data.held_out})   held out: {accuracy[-1]:.2f} %"
         + "".join(f"   by layer {layer} {share:.1f} %" for layer, share in enumerate(answered))
-        + ("" if cycles is None else f"   {cycles:.1f} cycles/sample")
+        + ("" if per_sample is None else f"   {per_sample:.1f} cycles/sample")
     )
-    return summary | {"answered[%]": answered, "cycles_per_sample": cycles}, None
+    return summary | {"answered[%]": answered, "cycles_per_sample": per_sample}, None
 
 
 def exits_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:

@@ -45,6 +45,10 @@ class Results:
     def __len__(self) -> int:
         return len(self.predicted)
 
+    def shares(self, layers: int) -> list[float]:
+        """Per cent of the samples that each of so many layers answers."""
+        return [round(float(100 * (self.answered == layer).mean()), 4) for layer in range(layers)]
+
     def accuracy(self, labels: NDArray[np.int64]) -> list[float]:
         """Per cent of the samples that each layer gets right."""
         correct = self.predicted == labels[: len(self), None]

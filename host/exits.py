@@ -51,12 +51,11 @@ def measure_exits(device: Device, data: Dataset, odds: Sequence[float], display:
         counters = device.counters()
         samples = len(results)
         layers = zip(device.plan.layers, counters.layers, strict=True)
-        shares = [float((results.answered == layer).mean()) for layer in range(len(device.plan.layers))]
         points.append(
             ExitPoint(
                 ratio,
                 results.accuracy(data.test_y)[-1],
-                [round(100 * share, 2) for share in shares],
+                [round(share, 2) for share in results.shares(len(device.plan.layers))],
                 round(sum(plan.lanes * layer.words_read for plan, layer in layers) / samples, 2),
                 None if counters.cycles is None else round(counters.cycles / samples, 2),
                 None if counters.cycles is None else _latency(device, data.test_x[:_ALONE], display),

@@ -22,6 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from locallearn.host.datasets import Dataset, epoch_order
+from locallearn.host.files import append_record, write_record
 from locallearn.host.terminal import Terminal
 from locallearn.quant import machine
 from locallearn.quant.errors import DataError, RunError, SpecError
@@ -96,11 +97,7 @@ def run_study(
             "torch": metadata.version("torch"),
             "processor": machine.processor(),
         }
-        try:
-            with file.open("a") as lines:
-                lines.write(json.dumps(run) + "\n")
-        except OSError as error:
-            raise RunError(f"{file}: cannot be written: {error.strerror}") from None
+        append_record(file, run)
         runs[key] = run
         answers = "  ".join(f"{value:.2f} %" for value in accuracies)
         terminal.say(f"{name:22} seed {seed:2}   {answers}")
@@ -208,9 +205,7 @@ def _open(study: Study, out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            partial = file.with_name(".settings.partial.json")
-            partial.write_text(json.dumps(wanted, indent=2) + "\n")
-            partial.replace(file)
+            write_record(file, wanted)
         there = json.loads(file.read_text())
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror}") from None

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.host.files import Replacing, append_record, write_record
 from locallearn.quant.errors import RunError
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
@@ -78,22 +79,17 @@ class Run:
 
     def add_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one epoch."""
-        try:
-            with (self.path / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
-        except OSError as error:
-            raise RunError(f"{self.path / 'metrics.jsonl'}: cannot be written: {error.strerror}") from None
+        append_record(self.path / "metrics.jsonl", metrics)
 
     def save_exits(self, exits: dict[str, Any]) -> None:
-        with self._replacing("exits.json") as temporary:
-            temporary.write_text(json.dumps(exits, indent=2) + "\n")
+        write_record(self.path / "exits.json", exits)
 
     def exits(self) -> dict[str, Any]:
         """As it was saved."""
         return self._json("exits.json")
 
     def save_spec(self, spec: NetworkSpec) -> None:
-        with self._replacing("spec.toml") as temporary:
+        with Replacing(self.path / "spec.toml") as temporary:
             temporary.write_text(spec.to_toml())
 
     def save_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
@@ -103,11 +99,10 @@ class Run:
         self._save("confusion.npz", {f"layer_{number}": counts for number, counts in enumerate(confusion)})
 
     def save_report(self, report: dict[str, Any]) -> None:
-        with self._replacing("report.json") as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        write_record(self.path / "report.json", report)
 
     def _save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        with self._replacing(name) as temporary:
+        with Replacing(self.path / name) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
     def _load(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[Any]]:
@@ -143,25 +138,3 @@ class Run:
             raise RunError(
                 f"{self.path / name}: cannot be read: {error.strerror}; a run folder is what train --out makes"
             ) from None
-
-    def _replacing(self, name: str) -> "_Replacing":
-        return _Replacing(self.path / name)
-
-
-class _Replacing:
-    """Write beside the file and move it into place, so that a reader sees the old one or the whole new one."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-
-    def __enter__(self) -> Path:
-        return self._temporary
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise RunError(f"{self._path}: cannot be written: {error.strerror}") from None

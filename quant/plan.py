@@ -196,6 +196,12 @@ class LayerPlan:
         return self.error_width + self.max_decay
 
     @property
+    def matrix_operand_bits(self) -> tuple[int, int]:
+        """Widths of a learned matrix's multipliers: activation or error's size, unsigned; entry or scaled error."""
+        narrow = max(self.output_format.bits, self.error_bits + 1)
+        return narrow, max(self.classifier.format.bits, self.matrix_error_width)
+
+    @property
     def score_bits(self) -> int:
         return self.score_max.bit_length() + self.signed_scores
 

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from locallearn.quant.lfsr import STATE_BITS
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import adder_tree
-from locallearn.rtl.groups import group_members, pass_groups
+from locallearn.rtl.groups import group_members, pass_groups, walk_groups
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.lfsr import LeapLfsr, sequence
 from locallearn.rtl.memory import small_memory
@@ -87,18 +87,8 @@ class Classifier(wiring.Component):
 
         # Backward, stage 0: walk over the lanes of a group while its register is free.
         recall = active.read_port()
-        neuron, lane = Signal(range(p.groups * p.lanes + 1)), Signal(range(p.lanes))
-        walking, last_group = Signal(), Signal()
+        walking, neuron = walk_groups(m, p, self)
         m.d.comb += recall.addr.eq(neuron)
-        m.d.sync += last_group.eq(neuron == p.groups * p.lanes)
-        with m.If(walking):
-            m.d.sync += [neuron.eq(neuron + 1), lane.eq(lane + 1)]
-            with m.If(lane == p.lanes - 1):
-                m.d.sync += [lane.eq(0), walking.eq(0)]
-        with m.If(self.project):
-            m.d.sync += [neuron.eq(0), lane.eq(0), walking.eq(1)]
-        with m.If(self.next_group):
-            m.d.sync += walking.eq(~last_group)
 
         # Stage 1: entries meet errors. Lanes beyond the last neuron contribute nothing and take no entries.
         valid, real = Signal(), Signal()

@@ -318,7 +318,7 @@ class DenseLayer(wiring.Component):
         Returns whether an activation can go, and whether no bias waits to.
         """
         assert self._next is not None
-        sample, readout, bias, out = self._buffer.samples[0], self._readout, Signal(), self.o.payload
+        sample, readout, bias, out = self._buffer.samples[0], self._readout, Signal(name="bias"), self.o.payload
         m.d.comb += [
             self.o.valid.eq(bias | (readout.o.valid & passed.active)),
             out.index.eq(Mux(bias, self._next.inputs, passed.index)),
@@ -419,24 +419,17 @@ class DenseLayer(wiring.Component):
         with m.Elif(kind[Kind.COUNTERS]):
             m.d.sync += latency.eq(self._counters.latency)
 
-        seed = Signal(STATE_BITS)
-        if p.feedback_bits:
-            feedback_seed = Signal(STATE_BITS)
-            m.d.comb += self._classifier.feedback_seed.eq(feedback_seed)
-            with m.If(write & kind[Kind.FEEDBACK_SEED]):
-                m.d.sync += feedback_seed.eq(access.data)
-        if not p.classifier.learns:
-            m.d.comb += self._classifier.seed.eq(seed)
         m.d.comb += [
             self._noise.seed.eq(access.data),
             self._noise.load.eq(write & kind[Kind.NOISE_STATE]),
             self._counters.select.eq(access.row),
             self._counters.clear.eq(write & kind[Kind.COUNTERS]),
         ]
-        with m.If(write & kind[Kind.CLASSIFIER_SEED]):
-            m.d.sync += seed.eq(access.data)
-
-        own: dict[Kind, Value] = {}
+        registers = self._registers(m)
+        for region, register in registers.items():
+            with m.If(write & kind[region]):
+                m.d.sync += register.eq(access.data)
+        own: dict[Kind, Value] = {**registers}
         if p.classifier.learns:
             column = Signal(p.classes)
             m.d.sync += column.eq(1 << access.lane)
@@ -448,21 +441,9 @@ class DenseLayer(wiring.Component):
             ]
             entries = zip(column, self._classifier.entries, strict=True)
             own[Kind.CLASSIFIER] = reduce(or_, (Mux(chosen, entry, 0) for chosen, entry in entries))
-        if p.feedback_bits:
-            own[Kind.FEEDBACK_SEED] = feedback_seed
         if p.dropped:
             m.d.comb += [self._mask.seed.eq(access.data), self._mask.load.eq(write & kind[Kind.MASK_STATE])]
             own[Kind.MASK_STATE] = self._mask.state
-        if p.can_exit:
-            least = Signal(p.exit_bits, init=p.no_exit)
-            m.d.comb += self._lead.least.eq(least)
-            own[Kind.EXIT_LEAD] = least
-            with m.If(write & kind[Kind.EXIT_LEAD]):
-                m.d.sync += least.eq(access.data)
-        if p.has_own_decay:
-            own[Kind.DECAY] = self._own_decay
-            with m.If(write & kind[Kind.DECAY]):
-                m.d.sync += self._own_decay.eq(access.data)
 
         # Where the last sample began is history to the buffer; only the host asks for it.
         begin = Signal(range(p.event_depth))
@@ -477,7 +458,6 @@ class DenseLayer(wiring.Component):
         values: dict[Kind, Value] = {
             Kind.COUNTERS: self._counters.value,
             Kind.WEIGHTS: self._weight,
-            Kind.CLASSIFIER_SEED: seed,
             Kind.NOISE_STATE: self._noise.state,
             Kind.SCORES: self._error.score,
             **errors,
@@ -486,3 +466,19 @@ class DenseLayer(wiring.Component):
             **own,
         }
         m.d.sync += access.read.eq(reduce(or_, (Mux(kind[region], value, 0) for region, value in values.items())))
+
+    def _registers(self, m: Module) -> dict[Kind, Signal]:
+        """Those that only the host writes."""
+        p, found = self._plan, {}
+        if not p.classifier.learns:
+            found[Kind.CLASSIFIER_SEED] = seed = Signal(STATE_BITS)
+            m.d.comb += self._classifier.seed.eq(seed)
+        if p.feedback_bits:
+            found[Kind.FEEDBACK_SEED] = feedback_seed = Signal(STATE_BITS)
+            m.d.comb += self._classifier.feedback_seed.eq(feedback_seed)
+        if p.can_exit:
+            found[Kind.EXIT_LEAD] = least = Signal(p.exit_bits, init=p.no_exit)
+            m.d.comb += self._lead.least.eq(least)
+        if p.has_own_decay:
+            found[Kind.DECAY] = self._own_decay
+        return found

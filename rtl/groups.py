@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from amaranth import Module, signed
+from amaranth import Module, Signal, signed
 from amaranth.lib.wiring import In, Member, Out
 
 from locallearn.quant.plan import LayerPlan
 
-__all__ = ["group_members", "pass_groups"]
+__all__ = ["group_members", "pass_groups", "walk_groups"]
 
 
 def group_members(plan: LayerPlan) -> dict[str, Member]:
@@ -29,6 +29,25 @@ def group_members(plan: LayerPlan) -> dict[str, Member]:
         "g_lane": Out(range(plan.lanes)),
         "next_g": Out(signed(plan.scaled_error_width)),
     }
+
+
+def walk_groups(m: Module, plan: LayerPlan, classifier: Any) -> tuple[Signal, Signal]:
+    """From `project` on, a neuron a cycle to the end of its group, and the next group after `next_group`.
+
+    Returns whether a neuron is walked over, and which; the last group's lanes without one count too.
+    """
+    neuron, lane = Signal(range(plan.groups * plan.lanes + 1)), Signal(range(plan.lanes))
+    walking, last_group = Signal(), Signal()
+    m.d.sync += last_group.eq(neuron == plan.groups * plan.lanes)
+    with m.If(walking):
+        m.d.sync += [neuron.eq(neuron + 1), lane.eq(lane + 1)]
+        with m.If(lane == plan.lanes - 1):
+            m.d.sync += [lane.eq(0), walking.eq(0)]
+    with m.If(classifier.project):
+        m.d.sync += [neuron.eq(0), lane.eq(0), walking.eq(1)]
+    with m.If(classifier.next_group):
+        m.d.sync += walking.eq(~last_group)
+    return walking, neuron
 
 
 def pass_groups(m: Module, plan: LayerPlan, classifier: Any) -> None:

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import adder_tree, clamp
-from locallearn.rtl.groups import group_members, pass_groups
+from locallearn.rtl.groups import group_members, pass_groups, walk_groups
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.memory import BlockMemory, small_memory
 from locallearn.rtl.multiplier import Multiplier
@@ -40,8 +40,7 @@ class _Column(wiring.Component):
     def __init__(self, plan: LayerPlan, target: Target) -> None:
         self._plan = plan
         self._target = target
-        self._narrow = max(plan.output_format.bits, plan.error_bits + 1)
-        self._wide = max(plan.classifier.format.bits, plan.matrix_error_width)
+        self._narrow, self._wide = plan.matrix_operand_bits
         entry, row = signed(plan.classifier.format.bits), range(plan.neurons)
         super().__init__(
             {
@@ -151,10 +150,10 @@ class LearnedClassifier(wiring.Component):
 
         # Where rows come from: the activations that pass, the walk over a group, or the walk over all rows to learn.
         index, value = Signal(range(p.neurons)), Signal(p.output_format.bits, reset_less=True)
-        neuron, lane, learned = Signal(range(p.groups * p.lanes + 1)), Signal(range(p.lanes)), Signal(range(p.neurons))
-        adding, walking, learning, busy = Signal(), Signal(), Signal(), Signal()
-        last_group, real, last_row = Signal(), Signal(), Signal()
-        row = Signal(range(p.neurons))
+        walking, neuron = walk_groups(m, p, self)
+        adding, learning, busy = Signal(), Signal(), Signal()
+        real, last_row = Signal(), Signal()
+        learned, row = Signal(range(p.neurons)), Signal(range(p.neurons))
         m.d.comb += [
             keep.addr.eq(self.activation.index),
             keep.data.eq(self.activation.value),
@@ -169,22 +168,15 @@ class LearnedClassifier(wiring.Component):
             adding.eq(self.take),
             index.eq(self.activation.index),
             value.eq(self.activation.value),
-            last_group.eq(neuron == p.groups * p.lanes),
         ]
-        with m.If(walking):
-            m.d.sync += [neuron.eq(neuron + 1), lane.eq(lane + 1)]
-            with m.If(lane == p.lanes - 1):
-                m.d.sync += [lane.eq(0), walking.eq(0)]
-            with m.If(neuron == p.groups * p.lanes - 1):
-                m.d.sync += learning.eq(1)
+        with m.If(walking & (neuron == p.groups * p.lanes - 1)):
+            m.d.sync += learning.eq(1)
         with m.If(learning):
             m.d.sync += learned.eq(learned + 1)
             with m.If(last_row):
                 m.d.sync += [learned.eq(0), learning.eq(0)]
         with m.If(self.project):
-            m.d.sync += [neuron.eq(0), lane.eq(0), walking.eq(1), busy.eq(1)]
-        with m.If(self.next_group):
-            m.d.sync += walking.eq(~last_group)
+            m.d.sync += busy.eq(1)
 
         def delayed(signal: Value, first: int, last: int, name: str) -> dict[int, Value]:
             """`signal` of cycle `first`, in each cycle until `last`."""

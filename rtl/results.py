@@ -62,10 +62,8 @@ class ResultEncoder(wiring.Component):
         m.d.comb += [fifo.r_en.eq(take) for fifo, take in zip(waiting, taken, strict=True)]
         packet = [Opcode.RESULT, *(record[8 * byte : 8 * byte + 8] for record in records for byte in range(size))]
         position, last = Signal(range(len(packet))), Signal()
-        complete = Signal()
         m.d.comb += [
-            complete.eq(arrived),
-            self.o.valid.eq(complete),
+            self.o.valid.eq(arrived),
             self.o.payload.eq(Array(packet)[position]),
             self.sent.eq(self.o.valid & self.o.ready & last),
         ]
