@@ -9,8 +9,9 @@ The next sample's walk goes on beside the judging; it is void if there is someth
 from dataclasses import dataclass
 
 from locallearn.fpga.estimate_activity import Activity, LayerActivity
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.packets import record_size, result_fields
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.rtl.timing import OPERANDS, READOUT, SUM, WRITTEN, error_cycles, group_cycles, score_cycles
 
 __all__ = ["ChipCycles", "LayerCycles", "estimate_cycles", "estimate_layer_cycles"]

@@ -12,7 +12,7 @@ from locallearn.fpga.estimate_cycles import estimate_layer_cycles
 from locallearn.fpga.estimate_resources import estimate_resources
 from locallearn.quant.errors import BuildError
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import NetworkSpec
+from locallearn.quant.spec import ConvSpec, NetworkSpec
 
 __all__ = ["check_fit", "nearest_fit"]
 
@@ -101,11 +101,8 @@ def _with_lanes(spec: NetworkSpec, lanes: Sequence[int]) -> NetworkSpec:
 
 def _with_neurons(spec: NetworkSpec, step: int) -> NetworkSpec:
     """So many of _STEPS in every layer, one at least, and not more lanes than that."""
-    layers = []
-    for layer in spec.layers:
-        neurons = max(1, layer.neurons * step // _STEPS)
-        layers.append(replace(layer, neurons=neurons, lanes=min(layer.lanes, neurons)))
-    return replace(spec, layers=tuple(layers))
+    layers = tuple(layer.resized(max(1, layer.neurons * step // _STEPS)) for layer in spec.layers)
+    return replace(spec, layers=layers)
 
 
 def _fits(spec: NetworkSpec, board: Board) -> bool:
@@ -120,7 +117,7 @@ def _changes(spec: NetworkSpec, other: NetworkSpec) -> str:
     changes = [
         f"--set layers.{number}.{field}={getattr(found, field)}"
         for number, (given, found) in enumerate(zip(spec.layers, other.layers, strict=True))
-        for field in ("neurons", "lanes")
+        for field in ("channels" if isinstance(given, ConvSpec) else "neurons", "lanes")
         if getattr(given, field) != getattr(found, field)
     ]
     return " ".join(changes)

@@ -11,8 +11,9 @@ from importlib import resources
 from math import ceil
 
 from locallearn.fpga.boards import Board
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.packets import result_fields
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP_COUNTERS, COUNTER_BITS, LAYER_COUNTERS
 from locallearn.rtl.target import GOWIN, ICE40UP, SPRAM, Target
 

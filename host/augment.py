@@ -29,24 +29,26 @@ def check(shape: tuple[int, ...], spec: AugmentSpec) -> None:
 
 
 def augment(
-    pixels: NDArray[np.uint8], shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Generator
+    pixels: NDArray[np.uint8], shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Generator, empty: int = 0
 ) -> NDArray[np.uint8]:
     """Images (n, size) of `shape`, C order, changed at random; `pixels` itself where `spec` asks for nothing.
 
+    Where nothing is left of an image it has the value `empty`.
     Two equal generators do the same to an image however many follow, and shift, flip and cutout the same whatever
     else happens to it. Raises DataError as `check` does.
     """
     check(shape, spec)
     (grain,) = rng.spawn(1)
     if spec.shift or spec.flip or spec.cutout:
-        pixels = _move(pixels, shape, spec, rng)
+        pixels = _move(pixels, shape, spec, rng, empty)
     if spec.drop:
-        pixels = pixels * (grain.integers(0, 256, pixels.shape, np.uint8) >= round(256 * spec.drop))
+        kept = grain.integers(0, 256, pixels.shape, np.uint8) >= round(256 * spec.drop)
+        pixels = np.where(kept, pixels, np.uint8(empty))
     return pixels
 
 
 def _move(
-    pixels: NDArray[np.uint8], shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Generator
+    pixels: NDArray[np.uint8], shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Generator, empty: int
 ) -> NDArray[np.uint8]:
     """All that is done to whole images, by five numbers each."""
     rows, columns = shape[-2:]
@@ -57,12 +59,13 @@ def _move(
     if spec.shift:
         # Where the window begins in the padded image: at `shift` it shows the image as it was.
         top, left = (np.floor((2 * spec.shift + 1) * u).astype(np.intp) for u in (down, right))
-        padded = np.pad(images, ((0, 0), (0, 0), *[(spec.shift, spec.shift)] * 2))
+        padded = np.pad(images, ((0, 0), (0, 0), *[(spec.shift, spec.shift)] * 2), constant_values=empty)
         images = sliding_window_view(padded, (rows, columns), (-2, -1))[np.arange(len(pixels)), :, top, left]
     if spec.cutout:
         inside = []
         for side, u in zip((rows, columns), centre, strict=True):
             begin = np.floor(side * u)[:, None] - spec.cutout // 2
             inside.append((np.arange(side) >= begin) & (np.arange(side) < begin + spec.cutout))
-        images = images * ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])
+        cut = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+        images = np.where(cut, np.uint8(empty), images)
     return images.reshape(pixels.shape)

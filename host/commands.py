@@ -59,7 +59,7 @@ __all__ = [
 Outcome = tuple[dict[str, Any], LocalLearnError | None]
 """A command's summary, and what makes it a failure all the same."""
 
-_DEFAULT_DATA = {64: "digits", 784: "mnist"}
+_DEFAULT_DATA = {64: "digits", 784: "mnist", 3072: "cifar10"}
 """What a network of so many inputs trains on where no data set is named."""
 
 
@@ -85,7 +85,7 @@ def _data_source(named: str | None, spec: NetworkSpec) -> str:
 def _load_data(args: argparse.Namespace, spec: NetworkSpec) -> Dataset:
     args.data = _data_source(args.data, spec)
     data = datasets.load(args.data, args.data_dir)
-    datasets.check(data, spec.input.size, spec.classes)
+    datasets.check(data, spec)
     return data
 
 

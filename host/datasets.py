@@ -16,6 +16,7 @@ from locallearn.host.formats_idx import idx_folder
 from locallearn.host.formats_mat import svhn_file, svhn_folder
 from locallearn.host.formats_npz import npz_file
 from locallearn.quant.errors import DataError
+from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["NAMES", "Dataset", "check", "default_data_dir", "epoch_order", "load", "unknown_name", "validation"]
 
@@ -126,23 +127,30 @@ def epoch_order(seed: int, epoch: int, size: int, limit: int | None) -> NDArray[
     return np.random.default_rng([seed, epoch]).permutation(size)[:limit]
 
 
-def check(dataset: Dataset, spec_size: int, spec_classes: int) -> None:
-    """That a network of `spec_size` inputs and `spec_classes` classes can learn this data set.
+def check(dataset: Dataset, spec: NetworkSpec) -> None:
+    """That the network can learn this data set.
 
-    Raises `DataError` with both figures, and for a label with the first sample that has it.
+    Raises `DataError` with what both have, and for a label with the first sample that has it.
     """
-    if dataset.size != spec_size:
-        shape = "x".join(map(str, dataset.shape))
+    size, shape = spec.input.size, "x".join(map(str, dataset.shape))
+    if dataset.size != size:
         raise DataError(
-            f"{dataset.name} has images of {dataset.size} ({shape}), the network takes {spec_size}: "
+            f"{dataset.name} has images of {dataset.size} ({shape}), the network takes {size}: "
             f"needed is a network with {dataset.size} inputs, or another data set"
         )
+    wanted = spec.input.shape
+    # A grey image needs no channel of its own.
+    if wanted is not None and dataset.shape not in (wanted, *([wanted[1:]] if wanted[0] == 1 else [])):
+        raise DataError(
+            f"{dataset.name} has images of {shape}, the network takes {'x'.join(map(str, wanted))} (channels, rows, "
+            f"columns): needed is a network of that shape, or another data set"
+        )
     for part, labels in (("training", dataset.train_y), ("test", dataset.test_y)):
-        beyond = np.flatnonzero(labels >= spec_classes)
+        beyond = np.flatnonzero(labels >= spec.classes)
         if beyond.size:
             raise DataError(
                 f"{dataset.name}: {part} sample {beyond[0]} has label {labels[beyond[0]]}, "
-                f"the network has {spec_classes} classes (0 to {spec_classes - 1})"
+                f"the network has {spec.classes} classes (0 to {spec.classes - 1})"
             )
 
 

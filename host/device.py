@@ -104,7 +104,7 @@ class Device(ABC):
         """Initial weights, classifiers and noise of the spec's seed; no decay, no exits; counters cleared."""
 
     @abstractmethod
-    def set_decay(self, shifts: Sequence[int]) -> None:
+    def set_decay(self, shifts: Sequence[float]) -> None:
         """Every layer's learning rate from here on is 2^-(rate_shift + its shift).
 
         Raises ValueError where there is not one a layer, or it is beyond the layer's decay.
@@ -181,7 +181,7 @@ class ModelDevice(Device):
         self.model = self._make(self.spec)
         self._samples = 0
 
-    def set_decay(self, shifts: Sequence[int]) -> None:
+    def set_decay(self, shifts: Sequence[float]) -> None:
         check_decay(self.spec, shifts)
         self.model.decay = tuple(shifts)
 
@@ -320,6 +320,7 @@ class ChipDevice(Device):
                 Kind.FEEDBACK_SEED: plan.feedback_seed,
                 Kind.NOISE_STATE: plan.noise_seed,
                 Kind.MASK_STATE: plan.mask_seed,
+                Kind.MATRIX_NOISE_STATE: plan.matrix_noise_seed,
             }
             for kind, seed in seeds.items():
                 if (plan.index, kind) in self._regions:
@@ -330,16 +331,16 @@ class ChipDevice(Device):
             self.set_exits(self.plan.no_exits)
         self.clear_counters()
 
-    def set_decay(self, shifts: Sequence[int]) -> None:
+    def set_decay(self, shifts: Sequence[float]) -> None:
         check_decay(self.spec, shifts)
         common = {shift for plan, shift in zip(self.plan.layers, shifts, strict=True) if not plan.has_own_decay}
         if len(common) > 1:
             raise ValueError(f"decay {tuple(shifts)}: layers without a decay of their own share one")
         for shift in common:
-            self.write(CHIP, Kind.DECAY, np.array([shift]))
+            self.write(CHIP, Kind.DECAY, np.array([int(shift * 2**self.plan.decay_fraction)]))
         for plan, shift in zip(self.plan.layers, shifts, strict=True):
             if plan.has_own_decay:
-                self.write(plan.index, Kind.DECAY, np.array([shift]))
+                self.write(plan.index, Kind.DECAY, np.array([int(shift * 2**plan.decay_fraction)]))
 
     def set_exits(self, leads: Sequence[int]) -> None:
         check_exits(self.plan, leads)

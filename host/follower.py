@@ -25,7 +25,7 @@ def _start(spec: NetworkSpec) -> None:
     _golden = fastest_model()(spec)
 
 
-def _learn(pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[int, ...]) -> None:
+def _learn(pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[float, ...]) -> None:
     _golden.decay = decay
     _golden.run(quantise_pixels(_golden.spec, pixels), labels)
 
@@ -46,7 +46,7 @@ class Follower:
         self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(spec,))
         self._work: list[Future[None]] = []
 
-    def learn(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[int, ...]) -> None:
+    def learn(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[float, ...]) -> None:
         """Learn from samples (n, inputs) of 8-bit pixels, behind all that was asked for before; returns at once."""
         self._work.append(self._pool.submit(_learn, pixels, labels, decay))
 

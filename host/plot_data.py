@@ -21,12 +21,12 @@ class Curves:
     """The finished epochs of a run.
 
     epochs                    (epochs,) integers
-    decay                     (epochs, layers) integers
+    decay                     (epochs, layers)
     held_out, train, learned  (epochs, layers) in %: accuracies, and the samples that were learned from
     """
 
     epochs: NDArray[np.int64]
-    decay: NDArray[np.int64]
+    decay: NDArray[np.float64]
     held_out: NDArray[np.float64]
     train: NDArray[np.float64]
     learned: NDArray[np.float64]
@@ -69,7 +69,7 @@ def read_curves(folder: Path) -> Curves:
         epochs = [line for line in lines if line["test_accuracy[%]"] is not None]
         curves = Curves(
             np.array([line["epoch"] for line in epochs], np.int64),
-            np.array([line["decay"] for line in epochs], np.int64),
+            np.array([line["decay"] for line in epochs], np.float64),
             np.array([line["test_accuracy[%]"] for line in epochs], float),
             np.array([line["train_accuracy[%]"] for line in epochs], float),
             100 * np.array([line["learned_fraction"] for line in epochs], float),

@@ -49,7 +49,7 @@ def run_sweep(job: Work, file: Path, jobs: int, terminal: Terminal) -> dict[str,
 def _check(job: Work) -> None:
     data = job.load_data()
     for spec in job.sweep.check():
-        check(data, spec.input.size, spec.classes)
+        check(data, spec)
         check_images(data.shape, spec.training.augment)
 
 

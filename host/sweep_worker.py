@@ -117,7 +117,7 @@ class _Objective:
     def _run(self, number: int, attempt: int, spec: NetworkSpec) -> dict[str, Any]:
         """Train in trials/NUMBER, which is there only once it is complete. Returns the table's figures."""
         job, data = self._job, self._data
-        check(data, spec.input.size, spec.classes)
+        check(data, spec)
         check_images(data.shape, spec.training.augment)
         folder = job.folder / "trials" / f"{number:04d}"
         run = Run.create(folder.with_name(f".{folder.name}-{attempt}"))

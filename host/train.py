@@ -18,7 +18,7 @@ from locallearn.host.report import counter_figures, speed_figures, versions
 from locallearn.host.run import Run
 from locallearn.host.stop import Stop
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import TrainingSpec
+from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["Display", "train"]
 
@@ -75,7 +75,7 @@ def train(
             follower = stack.enter_context(Follower(spec))
         for epoch in range(epochs):
             name = f"epoch {epoch + 1}/{epochs}"
-            pixels, labels = _samples(data, spec.training, epoch, limit)
+            pixels, labels = _samples(data, spec, epoch, limit)
             decay = spec.decay_at(epoch)
             device.set_decay(decay)
             metrics: dict[str, Any] = {"epoch": epoch + 1, "decay": list(decay), "test_accuracy[%]": None}
@@ -104,19 +104,21 @@ def train(
 
 
 def _samples(
-    data: Dataset, training: TrainingSpec, epoch: int, limit: int | None
+    data: Dataset, spec: NetworkSpec, epoch: int, limit: int | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The pixels (n, size) and labels (n,) of an epoch, in their order."""
+    training = spec.training
     order = epoch_order(training.seed, epoch, len(data.train_x), limit)
     chance = np.random.default_rng([training.seed, epoch, 1])
-    return augment(data.train_x[order], data.shape, training.augment, chance), data.train_y[order]
+    pixels = augment(data.train_x[order], data.shape, training.augment, chance, spec.input.zero)
+    return pixels, data.train_y[order]
 
 
 def _learn(
     device: Device,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    decay: tuple[int, ...],
+    decay: tuple[float, ...],
     follower: Follower | None,
     progress: Callable[[int], None],
     stop: Stop,

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from locallearn.host.compare import first_difference
 from locallearn.host.device import ChipDevice
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.network import GoldenNetwork, quantise_pixels
-from locallearn.quant.plan import LayerPlan
-from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind, split_events
 
 __all__ = ["verify"]
 
@@ -77,6 +77,8 @@ def _compared(
         if layer.plan.dropped:
             yield "mask", index, [layer.mask.state], device.read(index, Kind.MASK_STATE).view(np.uint64)[0]
         if layer.plan.classifier.learns:
+            noise = device.read(index, Kind.MATRIX_NOISE_STATE).view(np.uint64)[0]
+            yield "classifier's noise", index, [layer.matrix_noise.state], noise
             yield "classifier", index, layer.matrix, device.read(index, Kind.CLASSIFIER)
         chip = asdict(counters.layers[index])
         for name, expected in asdict(layer.counters).items():
@@ -94,5 +96,4 @@ def _events(device: ChipDevice, plan: LayerPlan) -> NDArray[np.int64]:
             device.read(plan.index, Kind.EVENTS, 0, count - before_wrap),
         ]
     )[:, 0]
-    bits = plan.input_format.bits
-    return np.stack([words >> bits, words & ((1 << bits) - 1)], axis=1)
+    return np.stack(split_events(plan, words), axis=1)

@@ -1,12 +1,13 @@
 """Checks of what users write: each raises SpecError, saying what was given and what is needed."""
 
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from locallearn.quant.errors import SpecError
 
-__all__ = ["check_choice", "check_int", "check_keys", "check_whole"]
+__all__ = ["check_choice", "check_int", "check_keys", "check_number", "check_whole"]
 
 
 def check_whole(what: str, value: object) -> int:
@@ -20,6 +21,13 @@ def check_int(what: str, value: object, low: int, high: int) -> None:
     """A whole number from `low` to `high`."""
     if not low <= check_whole(what, value) <= high:
         raise SpecError(f"{what} = {value}: must be between {low} and {high}")
+
+
+def check_number(what: str, value: object, low: float, high: float, below: bool = False) -> None:
+    """A number from `low` to `high`, or to `below` that."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high or (below and number == high):
+        raise SpecError(f"{what} = {value!r}: must be a number from {low} to {'below ' * below}{high}")
 
 
 def check_choice(what: str, value: object, choices: Sequence[str]) -> None:

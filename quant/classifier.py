@@ -1,10 +1,11 @@
-"""The local classifier: random matrices, scores, the loss's error, and the error's way back to the neurons.
+"""The local classifier: random matrices, scores, the loss's error, and the error's way back.
 
-The scores are S = M y and the error comes back as d = K e, where an entry of M or K is the sum of its weights w, each
-with the sign of a random bit b: sum((2 b - 1) w). Where only differences of scores matter, as to a softmax, and the
-error sums to zero, adding the same number to all entries changes nothing. So M' = sum(b w) can stand for
-M = 2 M' - sum(w): S = 2 S' + a number that all classes share, and d = 2 K' e exactly. An AND gate takes the place of
-every change of sign, and S' and h = d / 2 are a bit narrower. That is what the chip computes wherever it can.
+What it sees of a layer are its features y, those of a dense one its activations. The scores are S = M y and the error
+comes back as d = K e, where an entry of M or K is the sum of its weights w, each with the sign of a random bit b:
+sum((2 b - 1) w). Where only differences of scores matter, as to a softmax, and the error sums to zero, adding the same
+number to all entries changes nothing. So M' = sum(b w) can stand for M = 2 M' - sum(w): S = 2 S' + a number that all
+classes share, and d = 2 K' e exactly. An AND gate takes the place of every change of sign, and S' and h = d / 2 are a
+bit narrower. That is what the chip computes wherever it can.
 
 A learned M has entries of a format of its own, and K is M^T.
 
@@ -14,8 +15,8 @@ Source of the rule: Mostafa, Ramesh, Cauwenberghs, "Deep supervised learning usi
 import numpy as np
 from numpy.typing import NDArray
 
-from locallearn.quant.lfsr import bit_stream
-from locallearn.quant.plan import ERROR_TABLE, LayerPlan
+from locallearn.quant.layer_plan import ERROR_TABLE, LayerPlan, see_noise
+from locallearn.quant.lfsr import LeapingLfsr, bit_stream
 
 __all__ = ["TABLE", "back_project", "classify", "error", "error_size", "lead", "learn", "matrices", "scores"]
 
@@ -25,9 +26,9 @@ TABLE = np.array([*ERROR_TABLE, 0], np.int64)
 
 
 def matrices(plan: LayerPlan, classifier_seed: int, feedback_seed: int) -> tuple[Ints, Ints]:
-    """M and K as the chip takes them (M' or K' where it can), both of shape (neurons, classes); not learned.
+    """M and K as the chip takes them (M' or K' where it can), both of shape (features, classes); not learned.
 
-    Each register's bits in order: neuron by neuron, class by class, an entry's smallest weight first. With M's signs,
+    Each register's bits in order: feature by feature, class by class, an entry's smallest weight first. With M's signs,
     K takes only its other bits from its own register.
     """
     spec = plan.classifier
@@ -44,9 +45,9 @@ def matrices(plan: LayerPlan, classifier_seed: int, feedback_seed: int) -> tuple
 
 
 def _draw(plan: LayerPlan, seed: int, bits: int) -> Ints:
-    """Bits of all entries (neurons, classes, bits of an entry), `bits` of them a neuron."""
-    stream = bit_stream(seed, plan.neurons * bits)
-    return stream.reshape(plan.neurons, plan.classes, -1).astype(np.int64)
+    """Bits of all entries (features, classes, bits of an entry), `bits` of them a feature."""
+    stream = bit_stream(seed, plan.features * bits)
+    return stream.reshape(plan.features, plan.classes, -1).astype(np.int64)
 
 
 def _entries(bits: Ints, weights: tuple[int, ...], signed: bool) -> Ints:
@@ -54,9 +55,9 @@ def _entries(bits: Ints, weights: tuple[int, ...], signed: bool) -> Ints:
     return 2 * halves - sum(weights) if signed else halves
 
 
-def scores(plan: LayerPlan, matrix: Ints, activations: Ints) -> Ints:
+def scores(plan: LayerPlan, matrix: Ints, features: Ints) -> Ints:
     """S' = M' y, or S = M y; shape (classes,), exact. A learned M's are cut to the same units."""
-    total: Ints = activations @ matrix
+    total: Ints = features @ matrix
     return total >> plan.score_drop if plan.classifier.learns else total
 
 
@@ -119,8 +120,8 @@ def error_size(plan: LayerPlan, error: Ints) -> int:
     return size // 2 if plan.spec.error_sums_to_zero(plan.index) else size
 
 
-def back_project(plan: LayerPlan, feedback: Ints, error: Ints, activations: Ints) -> Ints:
-    """h = d / 2 = K' e, or d = K e, where the neuron is active, else 0; shape (neurons,), exact.
+def back_project(plan: LayerPlan, feedback: Ints, error: Ints) -> Ints:
+    """h = d / 2 = K' e, or d = K e; shape (features,), exact.
 
     A learned M's is rounded to the error's units, halves up.
     """
@@ -128,15 +129,16 @@ def back_project(plan: LayerPlan, feedback: Ints, error: Ints, activations: Ints
     if plan.classifier.learns:
         fraction = plan.classifier.format.fraction
         projected = (projected + (1 << fraction >> 1)) >> fraction
-    return projected * (activations > 0)
+    return projected
 
 
-def learn(plan: LayerPlan, matrix: Ints, scaled_error: Ints, activations: Ints) -> Ints:
-    """M after one sample: saturate(M - round(y e^T 2^-matrix_update_shift)), the error scaled up as for the weights.
+def learn(plan: LayerPlan, matrix: Ints, scaled_error: Ints, features: Ints, noise: LeapingLfsr) -> Ints:
+    """M after one sample: saturate(M - ((y e^T + noise) >> matrix_update_shift)).
 
-    Rounded to the nearest: the smallest product that matters, an error of one unit, is not far below a unit of M.
+    The error is scaled up as for the weights. The noise register moves on once a feature; classes see its state as
+    lanes do.
     """
-    shift = plan.matrix_update_shift
-    change = (np.outer(activations, scaled_error) + (1 << shift >> 1)) >> shift
+    words = see_noise(noise.take(plan.features), plan.classes, plan.matrix_noise_bits)
+    change = (np.outer(features, scaled_error) + plan.matrix_noise_value(words)) >> plan.matrix_update_shift
     learned: Ints = np.clip(matrix - change, plan.classifier.format.min, plan.classifier.format.max)
     return learned

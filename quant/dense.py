@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.quant.layer_plan import LayerPlan, see_noise
 from locallearn.quant.lfsr import LeapingLfsr
-from locallearn.quant.plan import LayerPlan, lane_rotation
 
 __all__ = ["DenseWeights"]
 
@@ -23,8 +23,6 @@ class DenseWeights:
         self._dtype = np.int32 if plan.accumulator_bits <= 32 else np.int64
         # (fan_in, groups, lanes), so that an event's weights lie side by side.
         self._memory = np.zeros((plan.fan_in, plan.groups, plan.lanes), self._dtype)
-        self._rotation = np.array([lane_rotation(p) for p in range(plan.lanes)], np.uint64)
-        self._noise_mask = np.uint64((1 << plan.noise_bits) - 1)
 
     @property
     def weights(self) -> NDArray[np.int32]:
@@ -60,10 +58,8 @@ class DenseWeights:
         g = np.zeros((plan.groups, plan.lanes), np.int64)
         g.reshape(-1)[: plan.neurons] = scaled_error
         live = np.flatnonzero(g.any(axis=1))
-        words = noise.take(len(live) * len(index)).reshape(len(live), len(index), 1)
-        # No shift by 64 in NumPy: rotate left by (64 - r) mod 64, which is 0 for r = 0.
-        rotated = words >> self._rotation | words << (-self._rotation & np.uint64(63))
-        random = (rotated & self._noise_mask).astype(np.int64)
+        words = noise.take(len(live) * len(index)).reshape(len(live), len(index))
+        random = see_noise(words, plan.lanes, plan.noise_bits)
         product = value[:, None] * g[live][:, None, :]
         delta = (product + plan.noise_value(random)) >> plan.update_shift
         where = (index[None, :], live[:, None])

@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.quant import classifier
+from locallearn.quant.conv import ConvWeights, average
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.dense import DenseWeights
+from locallearn.quant.layer_plan import MASK_LEAP, NOISE_LEAP, LayerPlan
+from locallearn.quant.layer_spec import decay_fraction
 from locallearn.quant.lfsr import LeapingLfsr
-from locallearn.quant.plan import MASK_LEAP, NOISE_LEAP, LayerPlan, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = [
@@ -26,6 +30,8 @@ __all__ = [
 ]
 
 Ints = NDArray[np.int64]
+Pixels = NDArray[np.uint8 | np.int8]
+"""Integers of the input format: int8 where it is signed."""
 
 
 @dataclass
@@ -54,7 +60,9 @@ class LayerTrace:
     """What a layer made of one sample.
 
     event_index, event_value  (n,): its non-zero inputs and the bias, in order
-    activations               (neurons,)
+    activations               (outputs,)
+    features                  (features,): what the classifier sees of them, of a dense layer all
+    winners                   (outputs,): of a convolution, which place of its pool each activation comes from
     scores                    (classes,): S or S' of `classifier`
     predicted                 the class with the largest score
     error                     (classes,): what the layer learns from, or None where there was no label
@@ -64,6 +72,8 @@ class LayerTrace:
     event_index: Ints
     event_value: Ints
     activations: Ints
+    features: Ints
+    winners: Ints | None
     scores: Ints
     predicted: int
     error: Ints | None = None
@@ -74,7 +84,7 @@ class LayerTrace:
 class BatchTrace:
     """What a network made of n samples.
 
-    activations  of every layer, shape (n, neurons); 0 beyond the layer that a sample stopped at
+    activations  of every layer, shape (n, outputs); 0 beyond the layer that a sample stopped at
     predicted    (n, layers); beyond that layer what it said
     error_size   (n, layers), see `LayerTrace`
     answered     (n,): the layer that a sample stopped at, the last one where it went all the way
@@ -89,19 +99,19 @@ class BatchTrace:
 class Model(ABC):
     """A network in software that does what the chip does, bit for bit.
 
-    `decay` is what every layer's learning rate's shift has grown by, and `exits` are the leads at which unlabelled
-    samples stop, see `NetworkPlan.exits`, both from the next sample on.
+    `decay` is what every layer's learning rate's shift has grown by, in steps of 1 / 256, and `exits` are the
+    leads at which unlabelled samples stop, see `NetworkPlan.exits`, both from the next sample on.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.spec = spec
         self.plan = NetworkPlan(spec)
-        self.decay: tuple[int, ...] = (0,) * len(spec.layers)
+        self.decay: tuple[float, ...] = (0,) * len(spec.layers)
         self.exits = self.plan.no_exits
 
     @abstractmethod
-    def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
-        """Samples (n, inputs) of input-format integers in order, learning from each if labelled (n,).
+    def run(self, x: Pixels, labels: Ints | None = None) -> BatchTrace:
+        """Samples (n, inputs) as `quantise_pixels` makes them, in order, learning from each if labelled (n,).
 
         Raises ValueError where samples, labels, `decay` or `exits` do not fit the network.
         """
@@ -122,6 +132,11 @@ class Model(ABC):
 
     @property
     @abstractmethod
+    def matrix_noise_states(self) -> list[int]:
+        """Of every layer's register for a classifier that learns, whether it does or not."""
+
+    @property
+    @abstractmethod
     def mask_states(self) -> list[int]:
         """Of every layer's dropout mask, whether it has one or not."""
 
@@ -133,8 +148,9 @@ class Model(ABC):
     @abstractmethod
     def clear_counters(self) -> None: ...
 
-    def _check(self, x: NDArray[np.uint8], labels: Ints | None) -> None:
-        if x.shape[1:] != (self.spec.input.size,) or x.max(initial=0) > self.spec.input.format.max:
+    def _check(self, x: Pixels, labels: Ints | None) -> None:
+        form = self.spec.input.format
+        if x.shape[1:] != (self.spec.input.size,) or x.max(initial=0) > form.max or x.min(initial=0) < form.min:
             raise ValueError(f"a sample is {self.spec.input.size} numbers of {self.spec.input.bits} bits")
         if labels is not None:
             if labels.shape != x.shape[:1]:
@@ -146,14 +162,15 @@ class Model(ABC):
         check_exits(self.plan, self.exits)
 
 
-class GoldenLayer:
-    """One dense layer with its local classifier and its own rounding noise."""
+class GoldenLayer(ABC):
+    """One layer with its local classifier and its own rounding noise."""
+
+    memory: DenseWeights | ConvWeights
 
     def __init__(self, plan: LayerPlan) -> None:
         self.plan = plan
-        self.memory = DenseWeights(plan)
-        self.memory.weights = plan.initial_weights()
         self.noise = LeapingLfsr(plan.noise_seed, NOISE_LEAP)
+        self.matrix_noise = LeapingLfsr(plan.matrix_noise_seed, NOISE_LEAP)
         self.mask = LeapingLfsr(plan.mask_seed, MASK_LEAP)
         self.counters = LayerCounters()
         if plan.classifier.learns:
@@ -161,40 +178,98 @@ class GoldenLayer:
         else:
             self.matrix, self._feedback = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)
 
+    @abstractmethod
     def infer(self, x: Ints, drop: bool) -> LayerTrace:
         """What the layer makes of one sample, shape (inputs,), with or without dropout."""
-        plan, counters = self.plan, self.counters
+
+    @abstractmethod
+    def update(self, trace: LayerTrace, scaled_error: Ints) -> tuple[int, int]:
+        """The weights, from an error (features,). Returns (words processed, weights that were clipped)."""
+
+    def _events(self, x: Ints) -> tuple[Ints, Ints]:
+        """Inputs that are not 0, and the bias: index and value."""
         (index,) = x.nonzero()
-        index = np.append(index, plan.inputs)
-        value = np.append(x[index[:-1]], plan.input_format.half)
-        activations = self.memory.forward(index, value)
-        if drop and plan.dropped:
-            activations[(self.mask.take(plan.neurons) & np.uint64(0xFF)) < plan.dropped] = 0
-        scores = classifier.scores(plan, self.matrix, activations)
-        counters.events += len(index)
-        counters.words_read += len(index) * plan.groups
-        return LayerTrace(index, value, activations, scores, classifier.classify(scores))
+        self.counters.events += len(index) + 1
+        return np.append(index, self.plan.inputs), np.append(x[index], self.plan.input_format.half)
 
     def error(self, trace: LayerTrace, label: int) -> Ints:
         """Of the layer's own classifier, shape (classes,); minus the label where that is what the layer learns from."""
         return classifier.error(self.plan, trace.scores, label)
 
-    def learn(self, trace: LayerTrace, error: Ints, decay: int) -> LayerTrace:
+    def learn(self, trace: LayerTrace, error: Ints, decay: float) -> LayerTrace:
         """Learn from the sample with this error. Returns the trace with it."""
         plan, counters = self.plan, self.counters
         if error.any():
-            projected = classifier.back_project(plan, self._feedback, error, trace.activations)
-            scale = plan.max_decay - decay
-            words, clipped = self.memory.learn(trace.event_index, trace.event_value, projected << scale, self.noise)
+            projected = classifier.back_project(plan, self._feedback, error)
+            scale = plan.max_decay - plan.decay_shift(decay, self.noise.state)
+            words, clipped = self.update(trace, projected << scale)
             counters.learned += 1
             counters.words_read += words
             counters.words_written += words
             counters.saturated += clipped
             if plan.classifier.learns:
-                self.matrix[:] = classifier.learn(plan, self.matrix, error << scale, trace.activations)
+                self.matrix[:] = classifier.learn(plan, self.matrix, error << scale, trace.features, self.matrix_noise)
         else:
             counters.skipped += 1
         return replace(trace, error=error, error_size=classifier.error_size(plan, error))
+
+
+class GoldenDense(GoldenLayer):
+    """A dense layer."""
+
+    memory: DenseWeights
+
+    def __init__(self, plan: LayerPlan) -> None:
+        super().__init__(plan)
+        self.memory = DenseWeights(plan)
+        self.memory.weights = plan.initial_weights()
+
+    def infer(self, x: Ints, drop: bool) -> LayerTrace:
+        plan = self.plan
+        index, value = self._events(x)
+        activations = self.memory.forward(index, value)
+        if drop and plan.dropped:
+            activations[(self.mask.take(plan.neurons) & np.uint64(0xFF)) < plan.dropped] = 0
+        scores = classifier.scores(plan, self.matrix, activations)
+        self.counters.words_read += len(index) * plan.groups
+        return LayerTrace(index, value, activations, activations, None, scores, classifier.classify(scores))
+
+    def update(self, trace: LayerTrace, scaled_error: Ints) -> tuple[int, int]:
+        error = scaled_error * (trace.activations > 0)
+        return self.memory.learn(trace.event_index, trace.event_value, error, self.noise)
+
+
+class GoldenConv(GoldenLayer):
+    """A convolutional layer."""
+
+    plan: ConvPlan
+    memory: ConvWeights
+
+    def __init__(self, plan: ConvPlan) -> None:
+        super().__init__(plan)
+        self.memory = ConvWeights(plan)
+        self.memory.weights = plan.initial_weights()
+
+    def infer(self, x: Ints, drop: bool) -> LayerTrace:
+        plan = self.plan
+        index, value = self._events(x)
+        windows = self.memory.windows(x)
+        activations, winners = self.memory.forward(windows)
+        features = average(plan, activations)
+        scores = classifier.scores(plan, self.matrix, features)
+        self.counters.words_read += plan.groups * int(np.count_nonzero(windows))
+        return LayerTrace(index, value, activations, features, winners, scores, classifier.classify(scores))
+
+    def update(self, trace: LayerTrace, scaled_error: Ints) -> tuple[int, int]:
+        assert trace.winners is not None
+        x = np.zeros(self.plan.inputs, np.int64)
+        x[trace.event_index[:-1]] = trace.event_value[:-1]
+        windows = self.memory.windows(x)
+        return self.memory.learn(windows, trace.activations, trace.winners, scaled_error, self.noise)
+
+
+def _golden_layer(plan: LayerPlan) -> GoldenLayer:
+    return GoldenConv(plan) if isinstance(plan, ConvPlan) else GoldenDense(plan)
 
 
 class GoldenNetwork(Model):
@@ -202,10 +277,10 @@ class GoldenNetwork(Model):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
-        self.layers = [GoldenLayer(plan) for plan in self.plan.layers]
+        self.layers = [_golden_layer(plan) for plan in self.plan.layers]
 
-    def step(self, x: NDArray[np.uint8], label: int | None = None) -> list[LayerTrace]:
-        """One sample, shape (inputs,) of input-format integers, through all layers; learns if labelled.
+    def step(self, x: Pixels, label: int | None = None) -> list[LayerTrace]:
+        """One sample, shape (inputs,) as `quantise_pixels` makes it, through all layers; learns if labelled.
 
         Returns the layers' traces, without a label down to the one that it stopped at. Raises ValueError where
         sample, label, `decay` or `exits` do not fit the network.
@@ -213,7 +288,7 @@ class GoldenNetwork(Model):
         self._check(x[np.newaxis], None if label is None else np.array([label]))
         return self._step(x, label)
 
-    def _step(self, x: NDArray[np.uint8], label: int | None) -> list[LayerTrace]:
+    def _step(self, x: Pixels, label: int | None) -> list[LayerTrace]:
         traces: list[LayerTrace] = []
         activations = x.astype(np.int64)
         for layer in self.layers:
@@ -235,12 +310,12 @@ class GoldenNetwork(Model):
             for layer, trace, error, decay in zip(self.layers, traces, errors, self.decay, strict=True)
         ]
 
-    def run(self, x: NDArray[np.uint8], labels: Ints | None = None) -> BatchTrace:
+    def run(self, x: Pixels, labels: Ints | None = None) -> BatchTrace:
         self._check(x, labels)
         traces = [self._step(sample, None if labels is None else int(labels[k])) for k, sample in enumerate(x)]
         shape = (len(x), len(self.layers))
         batch = BatchTrace(
-            [np.zeros((len(x), plan.neurons), np.uint8) for plan in self.plan.layers],
+            [np.zeros((len(x), plan.outputs), np.uint8) for plan in self.plan.layers],
             np.zeros(shape, np.int64),
             np.zeros(shape, np.int64),
             np.array([len(trace) - 1 for trace in traces], np.int64),
@@ -270,6 +345,10 @@ class GoldenNetwork(Model):
         return [layer.noise.state for layer in self.layers]
 
     @property
+    def matrix_noise_states(self) -> list[int]:
+        return [layer.matrix_noise.state for layer in self.layers]
+
+    @property
     def mask_states(self) -> list[int]:
         return [layer.mask.state for layer in self.layers]
 
@@ -282,11 +361,15 @@ class GoldenNetwork(Model):
             layer.counters = LayerCounters()
 
 
-def check_decay(spec: NetworkSpec, decay: Sequence[int]) -> None:
-    """Raises ValueError where there is not one for every layer, or it is beyond the layer's largest."""
+def check_decay(spec: NetworkSpec, decay: Sequence[float]) -> None:
+    """Raises ValueError where there is not one for every layer, or it is not one that the layer can have."""
     limits = [spec.max_decay(layer) for layer in range(len(spec.layers))]
     if len(decay) != len(limits) or any(not 0 <= d <= limit for d, limit in zip(decay, limits, strict=True)):
         raise ValueError(f"decay {tuple(decay)}: of every layer, at least 0 and at most {tuple(limits)}")
+    for layer, entry in enumerate(decay):
+        step = 2.0 ** -decay_fraction(spec.decay(layer))
+        if entry % step:
+            raise ValueError(f"decay {tuple(decay)}: of layer {layer} in steps of {step:g}")
 
 
 def check_exits(plan: NetworkPlan, exits: Sequence[int]) -> None:
@@ -299,6 +382,12 @@ def check_exits(plan: NetworkPlan, exits: Sequence[int]) -> None:
         raise ValueError(f"exits {tuple(exits)}: {plan.spec.name} has no early_exit")
 
 
-def quantise_pixels(spec: NetworkSpec, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """8-bit pixels, any shape, as integers of the input format: low bits are dropped."""
-    return pixels >> np.uint8(8 - spec.input.bits)
+def quantise_pixels(spec: NetworkSpec, pixels: NDArray[np.uint8]) -> Pixels:
+    """8-bit pixels (n, inputs) of images, channels first, as integers of the input format in the network's order.
+
+    Signed ones have 128 taken from them; low bits are dropped. Images of a shape get their channels last.
+    """
+    if spec.input.shape is not None and spec.input.shape[0] > 1:
+        pixels = pixels.reshape(-1, *spec.input.shape).transpose(0, 2, 3, 1).reshape(len(pixels), -1)
+    drop = 8 - spec.input.bits
+    return (pixels ^ 0x80).view(np.int8) >> np.int8(drop) if spec.input.signed else pixels >> np.uint8(drop)

@@ -2,8 +2,8 @@
 
 Host to chip, one opcode byte first:
     READ, WRITE   ACCESS fields; WRITE is followed by rows x lanes elements of the region's size
-    INFER, TRAIN  the label (any for INFER), then the pixels in order: a byte 1..255 is a pixel, a byte 0 starts
-                  a run of zeros and the next byte is its length less one (so 1..256 zeros)
+    INFER, TRAIN  the label (any for INFER), then the pixels in order, signed ones in two's complement: a byte 1..255
+                  is a pixel, a byte 0 starts a run of zeros and the next byte is its length less one (so 1..256)
 Chip to host, in the order of the requests:
     DATA          answers READ: rows x lanes elements
     DONE          answers WRITE
@@ -73,7 +73,9 @@ def unpack(fields: Mapping[str, int], record: bytes) -> dict[str, int]:
     return values
 
 
-def encode_samples(pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> tuple[bytes, NDArray[np.int64]]:
+def encode_samples(
+    pixels: NDArray[np.uint8 | np.int8], labels: NDArray[np.int64] | None
+) -> tuple[bytes, NDArray[np.int64]]:
     """INFER (without labels) or TRAIN packets for samples (n, size), all at once.
 
     Returns the bytes and where each packet ends in them, shape (n,).
@@ -101,5 +103,5 @@ def encode_samples(pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) 
     run_of = np.repeat(np.arange(len(row)), runs)
     number = np.arange(len(run_of)) - np.repeat(runs.cumsum() - runs, runs)
     encoded[first_run[run_of] + 2 * number + 1] = np.minimum(zeros[run_of] - MAX_RUN * number, MAX_RUN) - 1
-    encoded[end[is_pixel] - 1] = pixels[row[is_pixel], column[is_pixel]]
+    encoded[end[is_pixel] - 1] = pixels.view(np.uint8)[row[is_pixel], column[is_pixel]]
     return encoded.tobytes(), end[np.append(starts[1:], len(row)) - 1] if samples else end

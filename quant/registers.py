@@ -8,6 +8,10 @@ been learned, so it sees one consistent state.
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.plan import NetworkPlan
 
 __all__ = [
@@ -19,6 +23,7 @@ __all__ = [
     "Kind",
     "Region",
     "regions",
+    "split_events",
 ]
 
 CHIP = 0xFF
@@ -37,7 +42,8 @@ class Kind(IntEnum):
     FINGERPRINT = 0
     """Chip: `NetworkSpec.fingerprint`."""
     DECAY = 1
-    """Chip: what the learning rate's shift has grown by in all layers; layer, where its own has taken its place."""
+    """Chip: what the learning rate's shift has grown by in all layers; layer, where its own has taken its place. With
+    `decay_fraction` fraction bits."""
     COUNTERS = 2
     """Chip and layers: see CHIP_COUNTERS and LAYER_COUNTERS; any write clears all of them."""
     WEIGHTS = 3
@@ -60,8 +66,17 @@ class Kind(IntEnum):
     """Layer with dropout: the mask's register."""
     CLASSIFIER = 12
     """Layer, where its classifier learns: a row holds a neuron's entries."""
+    MATRIX_NOISE_STATE = 14
+    """Layer, where its classifier learns: its rounding noise's register."""
     EXIT_LEAD = 13
     """Layer, where samples can stop early: the lead at which they do, all ones for none."""
+
+
+def split_events(plan: LayerPlan, words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Words of the event buffer as input numbers and values."""
+    bits = plan.input_format.bits
+    value = words & ((1 << bits) - 1)
+    return words >> bits, np.where(value > plan.input_format.max, value - (1 << bits), value)
 
 
 CHIP_COUNTERS = (
@@ -104,7 +119,7 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
     """All regions of a chip by layer (or CHIP) and kind."""
     table = {
         (CHIP, Kind.FINGERPRINT): Region(1, 1, 32),
-        (CHIP, Kind.DECAY): Region(1, 1, max(1, max(plan.spec.training.decay).bit_length()), writable=True),
+        (CHIP, Kind.DECAY): Region(1, 1, plan.decay_bits, writable=True),
         (CHIP, Kind.COUNTERS): Region(len(CHIP_COUNTERS), 1, COUNTER_BITS, writable=True),
     }
     for p in plan.layers:
@@ -121,9 +136,10 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
         if p.classifier.error != "local":
             del table[p.index, Kind.ERRORS]
         if p.classifier.learns:
-            matrix = Region(p.neurons, p.classes, p.classifier.format.bits, signed=True, writable=True)
+            matrix = Region(p.features, p.classes, p.classifier.format.bits, signed=True, writable=True)
             del table[p.index, Kind.CLASSIFIER_SEED]
             table[p.index, Kind.CLASSIFIER] = matrix
+            table[p.index, Kind.MATRIX_NOISE_STATE] = Region(1, 1, 64, writable=True)
         if p.feedback_bits:
             table[p.index, Kind.FEEDBACK_SEED] = Region(1, 1, 64, writable=True)
         if p.dropped:
@@ -131,5 +147,5 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
         if p.can_exit:
             table[p.index, Kind.EXIT_LEAD] = Region(1, 1, p.exit_bits, writable=True)
         if p.has_own_decay:
-            table[p.index, Kind.DECAY] = Region(1, 1, max(1, p.max_decay.bit_length()), writable=True)
+            table[p.index, Kind.DECAY] = Region(1, 1, p.decay_bits, writable=True)
     return table

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -16,13 +16,25 @@ from typing import Any
 
 import tomli_w
 
-from locallearn.quant.checks import check_int, check_keys, check_whole
+from locallearn.quant.checks import check_int, check_keys, check_number, check_whole
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
+from locallearn.quant.layer_spec import (
+    DECAY_STEPS,
+    MAX_DECAY,
+    MAX_SHIFT,
+    ConvSpec,
+    LayerSpec,
+    MapShape,
+    check_decay,
+    check_share,
+    decay_fraction,
+)
 
 __all__ = [
     "AugmentSpec",
+    "ConvSpec",
     "InputSpec",
     "LayerSpec",
     "NetworkSpec",
@@ -33,77 +45,60 @@ __all__ = [
 
 # What the arithmetic and the packets can carry; everything inside these ranges is built and tested.
 MAX_INPUTS = 1 << 16
-MAX_NEURONS = 1 << 12
 MAX_LAYERS = 32
 MAX_CLASSES = 256
-MAX_DECAY = 8
-MAX_SHIFT = 40
 MAX_PROJECTION_BITS = 22
 """Of the scaled error: with an input of 8 bits and the noise, 32-bit arithmetic is exact in the compiled model."""
 
 
-def _check_share(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise SpecError(f"{what} = {value!r}: must be a number from 0 to below 1")
-
-
-def _check_decay(what: str, decay: tuple[int, ...]) -> None:
-    if not decay:
-        raise SpecError(f"{what}: empty, one entry an epoch is needed, such as [0, 0, 1, 2]")
-    for epoch, shift in enumerate(decay):
-        check_int(f"{what}[{epoch}]", shift, 0, MAX_DECAY)
-
-
 @dataclass(frozen=True)
 class InputSpec:
-    """What one sample is: `size` unsigned numbers. Pixels of 8 bits lose their low bits where `bits` < 8."""
+    """What one sample is.
+
+    size            how many numbers
+    bits, fraction  their format. Pixels of 8 bits lose their low bits where `bits` < 8
+    signed          128 is taken from every pixel first: a middle grey becomes 0
+    shape           of an image: channels, rows, columns; `size` is their product. Convolutions need it
+    """
 
     size: int
     bits: int = 8
     fraction: int = 8
+    signed: bool = False
+    shape: tuple[int, int, int] | None = None
 
     @property
     def format(self) -> QFormat:
-        return QFormat(self.bits, self.fraction)
+        return QFormat(self.bits, self.fraction, self.signed)
 
+    @property
+    def zero(self) -> int:
+        """The pixel that becomes 0."""
+        return 128 if self.signed else 0
 
-@dataclass(frozen=True)
-class LayerSpec:
-    """A dense layer with its own local classifier.
+    @property
+    def map(self) -> MapShape | None:
+        """The image as convolutions take it: rows, columns, channels."""
+        return self.shape and (self.shape[1], self.shape[2], self.shape[0])
 
-    neurons      outputs of the layer
-    lanes        multipliers working side by side, one neuron each: neurons / lanes passes a sample
-    rate_shift   learning rate 2^-rate_shift; None takes the training section's
-    score_shift  the classifier's temperature: score differences are taken in units of 2^score_shift, more where the
-                 matrix has larger entries than +-1; None makes the scores of random activations spread over a few
-                 units, whatever the layer's width
-    init_shift   initial weights are uniform in +-2^-init_shift; None takes it from the fan-in
-    classifier   what the layer learns from
-    dropout      chance of every neuron to be left out of a training sample, in steps of 1/256: it passes on nothing,
-                 adds nothing to scores and learns nothing. Without labels all neurons work, and nothing is rescaled
-    decay        as the training section's, which it takes the place of in this layer
-    """
-
-    neurons: int
-    lanes: int = 1
-    rate_shift: int | None = None
-    score_shift: int | None = None
-    init_shift: int | None = None
-    classifier: ClassifierSpec = field(default_factory=ClassifierSpec)
-    dropout: float = 0.0
-    decay: tuple[int, ...] | None = None
-
-    def to_table(self) -> dict[str, Any]:
-        """As TOML has it. The usual classifier and no dropout are left out: they would hide what matters."""
-        table = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        table["classifier"] = {name: value for name, value in table["classifier"].items() if value is not None}
-        if self.classifier == ClassifierSpec():
-            del table["classifier"]
-        if not self.dropout:
-            del table["dropout"]
-        if self.decay is not None:
-            table["decay"] = list(self.decay)
-        return table
+    def check(self) -> None:
+        """Raises SpecError, naming the field, for what is impossible."""
+        if not isinstance(self.signed, bool):
+            raise SpecError(f"input.signed = {self.signed!r}: must be true or false")
+        if self.shape is not None:
+            if len(self.shape) != 3:
+                raise SpecError(f"input.shape = {list(self.shape)}: must be channels, rows and columns")
+            for number, side in enumerate(self.shape):
+                check_int(f"input.shape[{number}]", side, 1, MAX_INPUTS)
+            if self.size != math.prod(self.shape):
+                raise SpecError(
+                    f"input.size = {self.size}: a shape of {'x'.join(map(str, self.shape))} is "
+                    f"{math.prod(self.shape)} numbers; leave one of them out"
+                )
+        check_int("input.size", self.size, 1, MAX_INPUTS)
+        # The constant that feeds the biases is 0.5 and must be a number of the format.
+        check_int("input.bits", self.bits, 1 + self.signed, 8)
+        self.format.check("input", range(1, 9), range(1, self.bits + 1 - self.signed))
 
 
 @dataclass(frozen=True)
@@ -114,6 +109,8 @@ class AugmentSpec:
     flip    mirror left and right, every second image
     cutout  side of a square of zeros, its centre anywhere in the image, clipped at the edges
     drop    share of the numbers that become 0, each by its own chance, in steps of 1/256
+
+    Zeros are what the network takes for one: black, or of signed inputs a middle grey.
     """
 
     shift: int = 0
@@ -129,19 +126,35 @@ class TrainingSpec:
     rate_shift   learning rate 2^-rate_shift, for layers that name none of their own; None takes 8, and more for
                  layers of more than 784 inputs
     decay        added to the shift, one entry an epoch; its length is the default number of epochs and its
-                 last entry stays for epochs beyond it
+                 last entry stays for epochs beyond it. Of an entry of 2.75 the shift of a fourth of the samples, drawn
+                 at random, grows by 2, that of the others by 3; entries are rounded to 1/256. TOML can have
+                 { epochs = 20, to = 0.02 } for a rate that falls linearly
     seed         of initial weights, classifiers, rounding noise, the order of samples and their augmentation
     augment      what is done to the images
     """
 
     rate_shift: int | None = None
-    decay: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2, 3)
+    decay: tuple[float, ...] = (0, 0, 0, 0, 1, 1, 2, 3)
     seed: int = 1
     augment: AugmentSpec = field(default_factory=AugmentSpec)
 
     @property
     def epochs(self) -> int:
         return len(self.decay)
+
+
+def linear_decay(epochs: int, to: float) -> tuple[float, ...]:
+    """The decay with which the learning rate falls linearly from 1 to `to` times the first one, epoch by epoch.
+
+    An epoch has the rate of its middle. A rate r between 2^-n and 2^(1-n) is a decay of n - (2^n r - 1): so many
+    samples of the smaller shift make it the mean.
+    """
+    decay = []
+    for epoch in range(epochs):
+        rate = 1 - (1 - to) * (epoch + 0.5) / epochs
+        shift = math.ceil(-math.log2(rate))
+        decay.append(round((shift + 1 - 2**shift * rate) * DECAY_STEPS) / DECAY_STEPS)
+    return tuple(decay)
 
 
 @dataclass(frozen=True)
@@ -161,7 +174,7 @@ class NetworkSpec:
     name: str
     classes: int
     input: InputSpec
-    layers: tuple[LayerSpec, ...]
+    layers: tuple[LayerSpec | ConvSpec, ...]
     activation: QFormat = field(default=QFormat(8, 4))
     weight: QFormat = field(default=QFormat(12, 11, signed=True))
     error_bits: int | None = None
@@ -171,9 +184,7 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         check_int("classes", self.classes, 2, MAX_CLASSES)
-        check_int("input.size", self.input.size, 1, MAX_INPUTS)
-        # The constant that feeds the biases is 0.5 and must be a number of the format.
-        self.input.format.check("input", range(1, 9), range(1, self.input.bits + 1))
+        self.input.check()
         self.activation.check("activation", range(1, 9), range(1, self.activation.bits + 1))
         self.weight.check("weight", range(2, 17), range(0, 17))
         if self.activation.signed or not self.weight.signed:
@@ -188,16 +199,9 @@ class NetworkSpec:
             raise SpecError(f"early_exit = {self.early_exit!r}: must be true or false")
         for number, layer in enumerate(self.layers):
             where = f"layers[{number}]"
-            check_int(f"{where}.neurons", layer.neurons, 1, MAX_NEURONS)
-            check_int(f"{where}.lanes", layer.lanes, 1, layer.neurons)
-            for name, high in (("rate_shift", MAX_SHIFT), ("score_shift", 16), ("init_shift", 16)):
-                value = getattr(layer, name)
-                if value is not None:
-                    check_int(f"{where}.{name}", value, 0, high)
-            layer.classifier.check(f"{where}.classifier")
-            _check_share(f"{where}.dropout", layer.dropout)
-            if layer.decay is not None:
-                _check_decay(f"{where}.decay", layer.decay)
+            layer.check(where)
+            if isinstance(layer, ConvSpec):
+                self._check_maps(number, layer)
         last = self.layers[-1].classifier.error
         for number, layer in enumerate(self.layers):
             if layer.classifier.error == "top" and last != "local":
@@ -207,13 +211,24 @@ class NetworkSpec:
         if self.training.rate_shift is not None:
             check_int("training.rate_shift", self.training.rate_shift, 0, MAX_SHIFT)
         check_int("training.seed", self.training.seed, 0, (1 << 64) - 1)
-        _check_decay("training.decay", self.training.decay)
+        check_decay("training.decay", self.training.decay)
         for name in ("shift", "cutout"):
             check_int(f"training.augment.{name}", getattr(self.training.augment, name), 0, MAX_INPUTS)
-        _check_share("training.augment.drop", self.training.augment.drop)
+        check_share("training.augment.drop", self.training.augment.drop)
         if not isinstance(self.training.augment.flip, bool):
             raise SpecError(f"training.augment.flip = {self.training.augment.flip!r}: must be true or false")
         self._check_shifts()
+
+    def _check_maps(self, number: int, layer: ConvSpec) -> None:
+        """A convolution needs a map that leaves something of it, and no more numbers than packets can carry."""
+        where, shape = f"layers[{number}]", self.input_map(number)
+        if shape is None:
+            below = f"layers[{number - 1}] is dense" if number else "input.shape is not given"
+            raise SpecError(f"{where}: a convolution needs rows and columns, but {below}")
+        layer.check_map(where, shape)
+        for what, size in (("an output", self.outputs(number)), ("a window", self.fan_in(number))):
+            if size > MAX_INPUTS:
+                raise SpecError(f"{where}: {what} of {size} numbers, at most {MAX_INPUTS} are possible")
 
     def _check_shifts(self) -> None:
         """Requantise and update must shift right, and initial weights must not all round to 0."""
@@ -254,28 +269,61 @@ class NetworkSpec:
 
     # -- numbers that more than one reader needs -------------------------------------------------------
 
-    def decay(self, layer: int) -> tuple[int, ...]:
+    def decay(self, layer: int) -> tuple[float, ...]:
         """A layer's decay: its own, or the training section's."""
         own = self.layers[layer].decay
         return self.training.decay if own is None else own
 
-    def decay_at(self, epoch: int) -> tuple[int, ...]:
+    def decay_at(self, epoch: int) -> tuple[float, ...]:
         """What every layer's shift has grown by in `epoch`, counted from 0."""
         schedules = [self.decay(layer) for layer in range(len(self.layers))]
-        return tuple(schedule[min(epoch, len(schedule) - 1)] for schedule in schedules)
+        entries = (schedule[min(epoch, len(schedule) - 1)] for schedule in schedules)
+        return tuple(entry if isinstance(entry, int) else round(DECAY_STEPS * entry) / DECAY_STEPS for entry in entries)
 
     def max_decay(self, layer: int) -> int:
-        """The largest entry of a layer's decay: its scaled error has that many bits to spare."""
-        return max(self.decay(layer))
+        """The largest entry of a layer's decay, rounded up: its scaled error has that many bits to spare."""
+        return math.ceil(max(self.decay(layer)))
 
     @property
     def error_fraction(self) -> int:
         """Fraction bits of an error. Where all scores are equal it is 2^-ceil(log2(classes)), less is cut off."""
         return max(6, (self.classes - 1).bit_length()) if self.error_bits is None else self.error_bits
 
+    def input_map(self, layer: int) -> MapShape | None:
+        """The shape of a layer's input, where it is a map."""
+        if layer == 0:
+            return self.input.map
+        below, shape = self.layers[layer - 1], self.input_map(layer - 1)
+        return below.output(shape) if isinstance(below, ConvSpec) and shape is not None else None
+
     def inputs(self, layer: int) -> int:
         """Inputs of a layer, its bias not counted."""
-        return self.input.size if layer == 0 else self.layers[layer - 1].neurons
+        return self.input.size if layer == 0 else self.outputs(layer - 1)
+
+    def outputs(self, layer: int) -> int:
+        """What a layer passes on."""
+        own = self.layers[layer]
+        return math.prod(own.output(self._map(layer))) if isinstance(own, ConvSpec) else own.neurons
+
+    def features(self, layer: int) -> int:
+        """What a layer's classifier sees."""
+        own = self.layers[layer]
+        return math.prod(own.cells(self._map(layer))) if isinstance(own, ConvSpec) else own.neurons
+
+    def fan_in(self, layer: int) -> int:
+        """Weights of a neuron, its bias not counted."""
+        own = self.layers[layer]
+        return own.kernel**2 * self._map(layer)[2] if isinstance(own, ConvSpec) else self.inputs(layer)
+
+    def cell_shift(self, layer: int) -> int:
+        """The number of pixels that are averaged to one that a classifier sees, as a power of two, rounded up."""
+        return (self.outputs(layer) // self.features(layer) - 1).bit_length()
+
+    def _map(self, layer: int) -> MapShape:
+        """The input of a convolution, which has one."""
+        shape = self.input_map(layer)
+        assert shape is not None
+        return shape
 
     def input_format(self, layer: int) -> QFormat:
         """The format of a layer's inputs."""
@@ -290,16 +338,18 @@ class NetworkSpec:
         for given in (self.layers[layer].rate_shift, self.training.rate_shift):
             if given is not None:
                 return given
-        return 8 + max(0, round(1.5 * math.log2(self.inputs(layer) / 784)))
+        return 8 + max(0, round(1.5 * math.log2(self.fan_in(layer) / 784)))
 
     def update_shift(self, layer: int) -> int:
         """How far the product of input and scaled error is shifted right to weight units.
 
-        delta W = 2^-rate d x, where d is taken as if K's entries were about 1, and scaled up by max_decay - decay.
+        delta W = 2^-rate d x, where d is taken as if K's entries were about 1, and scaled up by max_decay - decay. A
+        pixel of a convolution's output has its share of the error that comes to its cell's average.
         """
+        share = self.cell_shift(layer)
         fraction = self.input_format(layer).fraction + self.error_fraction - self.projected_in_halves(layer)
         gain = _gain(self.layers[layer].classifier.feedback_weights)
-        return fraction + gain + self.rate_shift(layer) + self.max_decay(layer) - self.weight.fraction
+        return fraction + gain + share + self.rate_shift(layer) + self.max_decay(layer) - self.weight.fraction
 
     def error_sums_to_zero(self, layer: int) -> bool:
         """Whether the entries of the error that a layer learns from do: a softmax and a one-hot both sum to 1."""
@@ -345,15 +395,20 @@ class NetworkSpec:
         units are a factor of two in probability, and the chip's scores are half of the classifier's.
         """
         spec = self.layers[layer]
-        spread = math.log(2) / 4 * 2**self.activation.fraction * math.sqrt(spec.neurons)
+        spread = math.log(2) / 4 * 2**self.activation.fraction * math.sqrt(self.features(layer))
         shift = max(0, round(math.log2(spread / 6))) if spec.score_shift is None else spec.score_shift
         return shift + _gain(spec.classifier.matrix_weights)
 
     def init_shift(self, layer: int) -> int:
-        """Initial weights are uniform in +-2^-shift: own, or 1 / sqrt(fan-in) rounded up to a power of two."""
-        own = self.layers[layer].init_shift
-        if own is not None:
-            return own
+        """Initial weights are uniform in +-2^-shift: own, or 1 / sqrt(fan-in) rounded up to a power of two.
+
+        A convolution's are of about sqrt(6 / fan-in), which keeps the spread from layer to layer (He et al. 2015).
+        """
+        own = self.layers[layer]
+        if own.init_shift is not None:
+            return own.init_shift
+        if isinstance(own, ConvSpec):
+            return max(0, min(round(math.log2(self.fan_in(layer) / 6) / 2), self.weight.fraction))
         return min(int(math.log2(self.inputs(layer)) / 2), self.weight.fraction)
 
     def replaced(self, values: Mapping[str, Any]) -> "NetworkSpec":
@@ -393,7 +448,7 @@ class NetworkSpec:
         Names, the seed, the order of the decay and the augmentation shape no hardware, so one chip serves all.
         """
         table = _to_table(self)
-        table["training"] = {"max_decay": max(self.training.decay)}
+        table["training"] = {"max_decay": math.ceil(max(self.training.decay))}
         table["layers"] = [
             {
                 "neurons": layer.neurons,
@@ -402,8 +457,10 @@ class NetworkSpec:
                 "score": self.score_shift(number),
             }
             | ({} if layer.classifier.shape == ClassifierSpec().shape else {"classifier": layer.classifier.shape})
-            | ({} if layer.decay is None else {"max_decay": max(layer.decay)})
+            | ({} if layer.decay is None else {"max_decay": math.ceil(max(layer.decay))})
+            | ({"decay_fraction": True} if decay_fraction(self.decay(number)) else {})
             | ({} if layer.dropout == 0 else {"dropout": layer.dropout})
+            | ({} if isinstance(layer, LayerSpec) else layer.window)
             for number, layer in enumerate(self.layers)
         ]
         table["error_bits"] = self.error_fraction
@@ -426,6 +483,11 @@ def _to_table(spec: NetworkSpec) -> dict[str, Any]:
     table["layers"] = [layer.to_table() for layer in spec.layers]
     table["training"] = {k: v for k, v in table["training"].items() if v is not None}
     table["training"]["decay"] = list(table["training"]["decay"])
+    # What the usual input has in any case; a shape says the size.
+    table["input"] = {k: v for k, v in table["input"].items() if v}
+    if spec.input.shape is not None:
+        table["input"] = table["input"] | {"shape": list(spec.input.shape)}
+        del table["input"]["size"]
     return table
 
 
@@ -445,13 +507,14 @@ def _with(place: Any, path: str, keys: list[str], value: object) -> Any:
     ]
 
 
-def _section(where: str, table: object, cls: type[Any]) -> dict[str, Any]:
+def _section(where: str, table: object, cls: type[Any], derived: Set[str] = frozenset()) -> dict[str, Any]:
+    """A table of the class's fields; all without a default must be there but those that are `derived`."""
     if not isinstance(table, dict):
         raise SpecError(f"{where} = {table!r}: must be a table")
     fields = dataclasses.fields(cls)
     known = {f.name for f in fields}
     needed = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
-    check_keys(f"{where}." if where else "", table, known, needed)
+    check_keys(f"{where}." if where else "", table, known, needed - derived)
     return dict(table)
 
 
@@ -464,30 +527,49 @@ def _format(where: str, table: object, signed: bool) -> QFormat:
     return QFormat(table["bits"], table["fraction"], signed)
 
 
-def _decay(where: str, value: object) -> tuple[int, ...]:
+def _decay(where: str, value: object) -> tuple[float, ...]:
+    """A list as it is, or a rate that falls linearly: { epochs = 20, to = 0.02 }."""
+    if isinstance(value, dict):
+        check_keys(f"{where}.", value, {"epochs", "to"}, {"epochs", "to"})
+        check_int(f"{where}.epochs", value["epochs"], 1, 10_000)
+        check_number(f"{where}.to", value["to"], 2.0**-MAX_DECAY, 1)
+        return linear_decay(value["epochs"], value["to"])
     if not isinstance(value, list):
-        raise SpecError(f"{where} = {value!r}: must be a list, one shift an epoch")
+        raise SpecError(
+            f"{where} = {value!r}: must be a list, one shift an epoch, or a table such as {{ epochs = 20, to = 0.02 }}"
+        )
     return tuple(value)
 
 
-def _layer(where: str, table: object) -> LayerSpec:
-    fields = _section(where, table, LayerSpec)
+def _input(table: object) -> InputSpec:
+    fields = _section("input", table, InputSpec, {"size"} if isinstance(table, dict) and "shape" in table else set())
+    for key in ("size", "bits", "fraction"):
+        if key in fields:
+            check_whole(f"input.{key}", fields[key])
+    if "shape" in fields:
+        if not isinstance(fields["shape"], list):
+            raise SpecError(f"input.shape = {fields['shape']!r}: must be a list of channels, rows and columns")
+        shape = fields["shape"] = tuple(check_whole("input.shape", side) for side in fields["shape"])
+        fields.setdefault("size", math.prod(shape))
+    return InputSpec(**fields)
+
+
+def _layer(where: str, table: object) -> LayerSpec | ConvSpec:
+    kind = ConvSpec if isinstance(table, dict) and "channels" in table else LayerSpec
+    fields = _section(where, table, kind)
     if fields.get("decay") is not None:
         fields["decay"] = _decay(f"{where}.decay", fields["decay"])
     if "classifier" in fields:
         where = f"{where}.classifier"
         fields["classifier"] = ClassifierSpec(**_section(where, fields["classifier"], ClassifierSpec))
-    return LayerSpec(**fields)
+    return kind(**fields)
 
 
 def _from_table(table: dict[str, Any]) -> NetworkSpec:
     fields = _section("", table, NetworkSpec)
     if not isinstance(fields["name"], str):
         raise SpecError(f"name = {fields['name']!r}: must be a text")
-    inputs = _section("input", fields["input"], InputSpec)
-    for key, value in inputs.items():
-        check_whole(f"input.{key}", value)
-    fields["input"] = InputSpec(**inputs)
+    fields["input"] = _input(fields["input"])
     if not isinstance(fields["layers"], list):
         raise SpecError(f"layers = {fields['layers']!r}: must be a list of tables, [[layers]]")
     fields["layers"] = tuple(_layer(f"layers[{number}]", layer) for number, layer in enumerate(fields["layers"]))

@@ -4,8 +4,8 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from locallearn.quant.layer_plan import LayerPlan, lane_rotation
 from locallearn.quant.lfsr import STATE_BITS
-from locallearn.quant.plan import LayerPlan, lane_rotation
 from locallearn.rtl.arithmetic import popcount
 from locallearn.rtl.lanes import Lane
 from locallearn.rtl.memory import BlockMemory, SinglePortMemory

@@ -8,10 +8,12 @@ from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
+from locallearn.quant.layer_plan import SAMPLES_HELD
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind
 from locallearn.quant.spec import NetworkSpec
 from locallearn.rtl.access import AccessUnit
+from locallearn.rtl.circuit import check_circuit
 from locallearn.rtl.counters import CounterBank
 from locallearn.rtl.decoder import PacketDecoder
 from locallearn.rtl.dense import DenseLayer
@@ -31,6 +33,7 @@ class Chip(wiring.Component):
 
     def __init__(self, spec: NetworkSpec, target: Target = GENERIC) -> None:
         self.plan = NetworkPlan(spec)
+        check_circuit(spec)
         self._target = target
         super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "idle": Out(1)})
 
@@ -78,7 +81,7 @@ class Chip(wiring.Component):
             access.o.ready.eq(self.o.ready),
         ]
 
-        decay = Signal(range(max(2, max(self.plan.spec.training.decay) + 1)))
+        decay = Signal(self.plan.decay_bits)
         steps = {"cycles": busy, "samples": sent, "link_errors": decoder.error | access.error}
         m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps, self._target)
         for layer in layers:

@@ -7,8 +7,8 @@ from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.lfsr import STATE_BITS
-from locallearn.quant.plan import LayerPlan
 from locallearn.rtl.arithmetic import adder_tree
 from locallearn.rtl.groups import group_members, pass_groups, walk_groups
 from locallearn.rtl.layouts import activation_layout

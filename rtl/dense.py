@@ -19,8 +19,9 @@ from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from locallearn.quant.layer_plan import MASK_LEAP, NOISE_LEAP
 from locallearn.quant.lfsr import STATE_BITS
-from locallearn.quant.plan import MASK_LEAP, NOISE_LEAP, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import LAYER_COUNTERS, Kind
 from locallearn.rtl.bank import LaneBank, control_layout
 from locallearn.rtl.classifier import Classifier
@@ -67,7 +68,7 @@ class DenseLayer(wiring.Component):
         members = {
             "i": In(stream.Signature(event_layout(plan))),
             "result": Out(stream.Signature(result_layout(network))),
-            "decay": In(range(plan.max_decay + 1)),
+            "decay": In(network.decay_bits),
             "working": Out(1),
             "busy": In(1),
             "access": In(AccessSignature(network)),
@@ -103,7 +104,7 @@ class DenseLayer(wiring.Component):
         self._weight = Signal(signed(p.weight_format.bits), name="weight")
         self._accessed = Signal(name="accessed")
         if p.has_own_decay:
-            self._own_decay = Signal(range(max(2, p.max_decay + 1)), name="own_decay")
+            self._own_decay = Signal(p.decay_bits, name="own_decay")
         saturated = self._pipeline(m)
         counts = self._judge(m)
         m.submodules.counters = self._counters = CounterBank(
@@ -234,7 +235,6 @@ class DenseLayer(wiring.Component):
             taken.eq(readout.o.valid & readout.o.ready),
             classifier.activation.eq(passed),
             classifier.take.eq(taken),
-            classifier.decay.eq(self._own_decay if self._plan.has_own_decay else self.decay),
         ]
         size, known = self._find_error(m)
         m.d.comb += [
@@ -253,6 +253,7 @@ class DenseLayer(wiring.Component):
         else:
             m.d.comb += classifier.restart.eq(judging | self._accessed)
         learn, skipped, release = Signal(), Signal(), Signal()
+        m.d.comb += classifier.decay.eq(self._decay_shift(m, learn))
         m.d.sync += [learn.eq(0), release.eq(0)]
         m.d.comb += [
             sequencer.learn.eq(learn),
@@ -349,6 +350,21 @@ class DenseLayer(wiring.Component):
         ]
         return passed
 
+    def _decay_shift(self, m: Module, learn: Signal) -> Value:
+        """What the learning rate's shift has grown by for the sample at `learn`, from the next cycle on."""
+        p = self._plan
+        decay = self._own_decay if p.has_own_decay else self.decay
+        if not p.decay_fraction:
+            return decay
+        one = 1 << p.decay_fraction
+        rounded, share = Signal(range(p.max_decay + 1)), Signal(p.decay_fraction)
+        shift = Signal(range(p.max_decay + 1))
+        m.d.sync += [rounded.eq((decay + one - 1) >> p.decay_fraction), share.eq(-decay)]
+        # All that the sample before had to learn is learned: the noise stands still.
+        with m.If(learn):
+            m.d.sync += shift.eq(rounded - (self._noise.state[-p.decay_fraction :] < share))
+        return shift
+
     def _find_error(self, m: Module) -> tuple[Value, Value]:
         """What the oldest sample is learned from. Returns its size, and whether that and the prediction are known."""
         p, classifier, error, sample = self._plan, self._classifier, self._error, self._buffer.samples[0]
@@ -438,7 +454,10 @@ class DenseLayer(wiring.Component):
                 self._classifier.row.eq(access.row),
                 self._classifier.data.eq(access.data),
                 self._classifier.store.eq(Mux(write & kind[Kind.CLASSIFIER], column, 0)),
+                self._classifier.noise_seed.eq(access.data),
+                self._classifier.load_noise.eq(write & kind[Kind.MATRIX_NOISE_STATE]),
             ]
+            own[Kind.MATRIX_NOISE_STATE] = self._classifier.noise
             entries = zip(column, self._classifier.entries, strict=True)
             own[Kind.CLASSIFIER] = reduce(or_, (Mux(chosen, entry, 0) for chosen, entry in entries))
         if p.dropped:

@@ -6,7 +6,7 @@ from amaranth import Array, Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import ERROR_TABLE, LayerPlan
+from locallearn.quant.layer_plan import ERROR_TABLE, LayerPlan
 
 __all__ = ["ErrorUnit"]
 

@@ -4,7 +4,7 @@ from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
+from locallearn.quant.layer_plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import event_layout, sample_layout
 from locallearn.rtl.memory import BlockMemory
 from locallearn.rtl.target import Target

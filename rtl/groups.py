@@ -5,7 +5,7 @@ from typing import Any
 from amaranth import Module, Signal, signed
 from amaranth.lib.wiring import In, Member, Out
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 
 __all__ = ["group_members", "pass_groups", "walk_groups"]
 

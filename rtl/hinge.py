@@ -6,7 +6,7 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.rtl.largest import Largest
 
 __all__ = ["HingeUnit"]

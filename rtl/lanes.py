@@ -1,10 +1,10 @@
 """One lane: a multiplier that serves both phases, an accumulator, and a saturating stochastic update."""
 
-from amaranth import Cat, Const, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.rtl.arithmetic import clamp
 from locallearn.rtl.multiplier import Multiplier
 from locallearn.rtl.target import Target
@@ -37,11 +37,12 @@ class Lane(wiring.Component):
         self._plan = plan
         self._target = target
         weight = signed(plan.weight_format.bits)
+        self._x = Shape(plan.input_format.bits, signed=plan.input_format.signed)
         super().__init__(
             {
                 "weight": In(weight),
                 "learn": In(1),
-                "x": In(plan.input_format.bits),
+                "x": In(self._x),
                 "next_g": In(signed(plan.scaled_error_width)),
                 "load_g": In(1),
                 "take_g": In(1),
@@ -68,9 +69,7 @@ class Lane(wiring.Component):
             m.d.sync += g.eq(next_g)
 
         width = max(p.weight_format.bits, p.scaled_error_width)
-        m.submodules.multiplier = multiplier = Multiplier(
-            self._target, unsigned(p.input_format.bits), Shape(width, signed=True)
-        )
+        m.submodules.multiplier = multiplier = Multiplier(self._target, self._x, Shape(width, signed=True))
         operand = Signal(Shape(width, signed=True), reset_less=True)
         m.d.sync += operand.eq(Mux(self.learn, g, self.weight))
         m.d.comb += [multiplier.a.eq(self.x), multiplier.b.eq(operand)]

@@ -4,7 +4,7 @@ from amaranth import Array, Module, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 
 __all__ = ["Largest"]
 

@@ -4,8 +4,9 @@ from amaranth import signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.packets import result_fields
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import ELEMENT_BITS, Kind, regions
 
 __all__ = ["AccessSignature", "activation_layout", "error_layout", "event_layout", "result_layout", "sample_layout"]

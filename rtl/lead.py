@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.rtl.timing import SCORE
 
 __all__ = ["Lead"]

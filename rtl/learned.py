@@ -2,14 +2,16 @@
 
 from itertools import pairwise
 
-from amaranth import Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import NOISE_LEAP, LayerPlan, lane_rotation
+from locallearn.quant.lfsr import STATE_BITS
 from locallearn.rtl.arithmetic import adder_tree, clamp
 from locallearn.rtl.groups import group_members, pass_groups, walk_groups
 from locallearn.rtl.layouts import activation_layout
+from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.memory import BlockMemory, small_memory
 from locallearn.rtl.multiplier import Multiplier
 from locallearn.rtl.target import Target
@@ -34,6 +36,7 @@ class _Column(wiring.Component):
     product     of activation or error and entry, in cycle 6
     write, write_row
                 write what was learned from the product of cycle 6, in cycle 9
+    noise       of the rounding, in cycle 6
     store, data the host's, at `write_row`
     """
 
@@ -52,6 +55,7 @@ class _Column(wiring.Component):
                 "scale": In(range(plan.max_decay + 1)),
                 "entry": Out(entry),
                 "product": Out(signed(self._narrow + self._wide)),
+                "noise": In(plan.matrix_noise_bits),
                 "write": In(1),
                 "write_row": In(row),
                 "store": In(1),
@@ -93,8 +97,10 @@ class _Column(wiring.Component):
         change = Signal(signed(max(2, len(multiplier.product) + 1 - p.matrix_update_shift)), reset_less=True)
         exact = Signal(signed(max(len(change), form.bits) + 1), reset_less=True)
         learned = Signal(signed(form.bits), reset_less=True)
+        spare = p.matrix_update_shift - p.matrix_noise_bits
+        noise = Cat(Const(1 << spare >> 1, spare), self.noise)
         m.d.sync += [
-            change.eq((multiplier.product + (1 << p.matrix_update_shift >> 1)) >> p.matrix_update_shift),
+            change.eq((multiplier.product + noise) >> p.matrix_update_shift),
             exact.eq(delayed[-1] - change),
             learned.eq(clamp(exact, form)[0]),
         ]
@@ -115,6 +121,8 @@ class LearnedClassifier(wiring.Component):
     accessed, row
             the host's access to a row, whose `entries` are there 2 cycles later
     store   for every class: write `data` as its entry of the row
+    noise, noise_seed, load_noise
+            the state of the rounding noise's register, and the host's way to set it
     """
 
     def __init__(self, plan: LayerPlan, target: Target) -> None:
@@ -134,6 +142,9 @@ class LearnedClassifier(wiring.Component):
                 "entries": Out(entry).array(plan.classes),
                 "store": In(plan.classes),
                 "data": In(entry),
+                "noise": Out(STATE_BITS),
+                "noise_seed": In(STATE_BITS),
+                "load_noise": In(1),
             }
             | group_members(plan)
         )
@@ -195,9 +206,18 @@ class LearnedClassifier(wiring.Component):
         activation = delayed(Mux(added[1], passing, recall.data), 1, _OPERANDS, "activation")[_OPERANDS]
         exists = delayed(real, 0, _OPERANDS, "real")[_OPERANDS]
         gate = delayed(exists & activation.any(), _OPERANDS, _PRODUCT, "gate")[_PRODUCT]
+        m.submodules.noise = noise = LeapLfsr(NOISE_LEAP)
+        m.d.comb += [
+            noise.seed.eq(self.noise_seed),
+            noise.load.eq(self.load_noise),
+            noise.step.eq(written[_PRODUCT]),
+            self.noise.eq(noise.state),
+        ]
         scale = (p.max_decay - self.decay)[: p.max_decay.bit_length()]
-        for column, error, entry, store in zip(columns, self.errors, self.entries, self.store, strict=True):
+        parts = enumerate(zip(columns, self.errors, self.entries, self.store, strict=True))
+        for number, (column, error, entry, store) in parts:
             m.d.comb += [
+                column.noise.eq(noise.state.rotate_right(lane_rotation(number))),
                 column.row.eq(Mux(self.accessed, self.row, row)),
                 column.learn.eq(written[_OPERANDS - 1]),
                 column.project.eq(projected[_OPERANDS]),

@@ -12,14 +12,15 @@ __all__ = ["Multiplier"]
 class Multiplier(wiring.Component):
     """product = a * b, three cycles later; one a cycle.
 
-    a        unsigned operand
+    a        an operand, signed or not
     b        signed operand
     product  signed, as wide as both together
     """
 
     def __init__(self, target: Target, a: Shape, b: Shape) -> None:
-        assert not a.signed and b.signed
+        assert b.signed
         self._target = target
+        self._a_signed = a.signed
         super().__init__({"a": In(a), "b": In(b), "product": Out(signed(a.width + b.width))})
 
     def elaborate(self, platform: object) -> Module:
@@ -42,7 +43,8 @@ class Multiplier(wiring.Component):
 
     def _operands(self, width: int) -> tuple[Value, Value]:
         """Both, extended to `width` bits by their own rules."""
-        return Cat(self.a, Const(0, width))[:width], Cat(self.b, self.b[-1].replicate(width))[:width]
+        sign: Value = self.a[-1] if self._a_signed else Const(0, 1)
+        return Cat(self.a, sign.replicate(width))[:width], Cat(self.b, self.b[-1].replicate(width))[:width]
 
     def _mult18x18d(self, product: Signal) -> Instance:
         """ECP5's: yosys finds the multiplier but leaves its registers, which take 3.9 ns out of the path."""
@@ -63,7 +65,7 @@ class Multiplier(wiring.Component):
             i_CLK0=ClockSignal(),
             i_CE0=1,
             i_RST0=0,
-            i_SIGNEDA=0,
+            i_SIGNEDA=int(self._a_signed),
             i_SIGNEDB=1,
             i_SOURCEA=0,
             i_SOURCEB=0,
@@ -79,7 +81,7 @@ class Multiplier(wiring.Component):
         m.d.comb += self.product.eq(output)
         return Instance(
             "SB_MAC16",
-            p_A_SIGNED=0,
+            p_A_SIGNED=int(self._a_signed),
             p_B_SIGNED=1,
             p_A_REG=1,
             p_B_REG=1,

@@ -8,7 +8,7 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.rtl.arithmetic import clamp
 from locallearn.rtl.layouts import activation_layout
 

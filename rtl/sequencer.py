@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
+from locallearn.quant.layer_plan import SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import sample_layout
 from locallearn.rtl.target import Target
 

@@ -1,6 +1,6 @@
 """How long things take on the chip, in cycles: for the RTL, and for estimates that do without it."""
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 
 __all__ = [
     "EVENT",

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from math import floor, inf, log
+from math import ceil, floor, inf, log
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_spec import ConvSpec
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["BitSerialLfsr", "NaiveLayer", "NaiveNetwork", "NaiveTrace", "exponential"]
@@ -38,6 +39,18 @@ class BitSerialLfsr:
         self.state = state >> 1 | new << 63
         return state & 1
 
+    def leap(self, steps: int) -> None:
+        """Move on by so many."""
+        for _ in range(steps):
+            self.step()
+
+
+def seen(noise: BitSerialLfsr, lane: int, bits: int) -> Fraction:
+    """What a lane sees of the noise: between 0 and 1, in the middle of one of 2^bits equal parts."""
+    rotation = lane * LANE_ROTATION % 64
+    rotated = noise.state >> rotation | noise.state << (64 - rotation)
+    return Fraction(2 * (rotated % 2**bits) + 1, 2 ** (bits + 1))
+
 
 @cache
 def exponential(units: int) -> int:
@@ -60,12 +73,12 @@ def magnitude(weights: Sequence[int]) -> int:
     return 2 ** floor(log(sum(weight * weight for weight in weights) or 1, 4) + 1e-9)
 
 
-def temperature(spec: NetworkSpec, layer: int) -> int:
+def temperature(spec: NetworkSpec, layer: int, features: int) -> int:
     """The difference of scores that counts as one unit: a quarter octave of probability.
 
-    Scores of N activations around 1 by +-1 differ by about sqrt(N), which shall be 3 nats: 12 / ln 2 units.
+    Scores of N features around 1 by +-1 differ by about sqrt(N), which shall be 3 nats: 12 / ln 2 units.
     """
-    squared = (Decimal(2).ln() / 12) ** 2 * 4**spec.activation.fraction * spec.layers[layer].neurons
+    squared = (Decimal(2).ln() / 12) ** 2 * 4**spec.activation.fraction * features
     own = spec.layers[layer].score_shift
     unit = 2 << (own or 0)
     while own is None and 2 * unit**2 < squared:  # the power of two nearest by ratio
@@ -89,26 +102,32 @@ class NaiveTrace:
 
     events: list[tuple[int, int]]
     activations: list[int]
+    features: list[int]
     scores: list[int]
     predicted: int
     error: list[int] | None
 
 
 class NaiveLayer:
-    """A dense layer, its classifier and its noise. `weights[j][i]` belongs to neuron j, the bias is the last."""
+    """A dense layer, its classifier and its noise. `weights[j][i]` belongs to neuron j, the bias is the last.
 
-    def __init__(self, spec: NetworkSpec, index: int) -> None:
-        layer, plan = spec.layers[index], LayerPlan(spec, index)
+    What is not so in a convolution is a method of its own.
+    """
+
+    def __init__(self, spec: NetworkSpec, index: int, below: int = 0) -> None:
+        layer, plan = spec.layers[index], NetworkPlan(spec).layers[index]
         self.spec = spec
         self.neurons = layer.neurons
         self.lanes = layer.lanes
-        self.inputs = spec.input.size if index == 0 else spec.layers[index - 1].neurons
+        self.inputs = spec.input.size if index == 0 else below
+        self.outputs = self.features = self.neurons
+        self.set_shapes(index)
         self.input_format = spec.input if index == 0 else spec.activation
         given = (layer.rate_shift, spec.training.rate_shift)
         # 8 suits 784 inputs; three more for each four times as many.
-        own = 8 + max(0, round(3 * log(self.inputs / 784, 4)))
+        own = 8 + max(0, round(3 * log(self.fan_in / 784, 4)))
         self.rate_shift = next((shift for shift in given if shift is not None), own)
-        self.temperature = temperature(spec, index)
+        self.temperature = temperature(spec, index, self.features)
         self.weights: list[list[int]] = plan.initial_weights().tolist()
         self.classifier = layer.classifier
         if self.classifier.learns:
@@ -117,10 +136,15 @@ class NaiveLayer:
         else:
             self.matrix, self.feedback = self.draw_matrices(plan.classifier_seed, plan.feedback_seed)
         self.noise = BitSerialLfsr(plan.noise_seed)
+        self.matrix_noise = BitSerialLfsr(plan.matrix_noise_seed)
         self.mask = BitSerialLfsr(plan.mask_seed)
         self.dropout = Fraction(round(256 * layer.dropout), 256)
         self.decays = spec.training.decay if layer.decay is None else layer.decay
         self.counters = dict.fromkeys(("events", "words_read", "words_written", "learned", "skipped", "saturated"), 0)
+
+    def set_shapes(self, index: int) -> None:
+        """Of what comes and goes."""
+        self.fan_in = self.inputs
 
     def draw_matrices(self, classifier_seed: int, feedback_seed: int) -> tuple[list[list[int]], list[list[int]]]:
         """M and K, a row a neuron, from a register each; where K is only to have M's signs, they are its last bits."""
@@ -128,7 +152,7 @@ class NaiveLayer:
         register, other = BitSerialLfsr(classifier_seed), BitSerialLfsr(feedback_seed)
         shared = {"symmetric": len(spec.matrix_weights), "sign-concordant": 1, "random": 0}[spec.feedback]
         matrix, feedback = [], []
-        for _ in range(self.neurons):
+        for _ in range(self.features):
             matrix_row, feedback_row = [], []
             for _ in range(self.spec.classes):
                 bits = [register.step() for _ in spec.matrix_weights]
@@ -141,17 +165,27 @@ class NaiveLayer:
 
     def infer(self, x: Sequence[int], label: int | None) -> NaiveTrace:
         """The layer's answer to one sample, and where there is a label its own error."""
-        one_half = 2**self.input_format.fraction // 2
-        events = [(i, value) for i, value in enumerate(x) if value != 0] + [(self.inputs, one_half)]
+        events = [(i, value) for i, value in enumerate(x) if value != 0] + [(self.inputs, self.one_half)]
         self.counters["events"] += len(events)
-        self.counters["words_read"] += len(events) * len(self.groups)
-        activations = [self.activation(neuron, events) for neuron in range(self.neurons)]
+        activations, features = self.forward(x, events)
         if label is not None and self.dropout:
             kept = [self.kept() for _ in activations]
             activations = [activation if keep else 0 for activation, keep in zip(activations, kept, strict=True)]
-        scores = [self.score(c, activations) for c in range(self.spec.classes)]
+            features = activations
+        scores = [self.score(c, features) for c in range(self.spec.classes)]
         error = None if label is None else self.error(scores, label)
-        return NaiveTrace(events, activations, scores, scores.index(max(scores)), error)
+        return NaiveTrace(events, activations, features, scores, scores.index(max(scores)), error)
+
+    def forward(self, x: Sequence[int], events: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """The layer's activations, and what its classifier sees of them: all."""
+        self.counters["words_read"] += len(events) * len(self.groups)
+        activations = [self.activation(neuron, events) for neuron in range(self.neurons)]
+        return activations, activations
+
+    @property
+    def one_half(self) -> int:
+        """What feeds the bias."""
+        return 2**self.input_format.fraction // 2
 
     def kept(self) -> bool:
         """Whether the next neuron's byte of the mask, as a fraction of 1, says that it takes part."""
@@ -162,17 +196,21 @@ class NaiveLayer:
         """Neurons whose weights are side by side."""
         return [range(self.neurons)[first : first + self.lanes] for first in range(0, self.neurons, self.lanes)]
 
-    def learn(self, trace: NaiveTrace, error: list[int], decay: int) -> None:
-        """Learn from a sample at the rate 2^-(rate_shift + decay)."""
+    def learn(self, trace: NaiveTrace, error: list[int], decay: float) -> None:
+        """Learn from a sample at the rate 2^-(rate_shift + decay), in the mean of samples."""
         if any(error):
-            active = [activation > 0 for activation in trace.activations]
-            d = [self.projection(neuron, error) if active[neuron] else 0 for neuron in range(self.neurons)]
-            self.update(trace.events, d, decay)
+            shift = self.drawn_shift(Fraction(decay))
+            self.update(trace, [self.projection(feature, error) for feature in range(self.features)], shift)
             if self.classifier.learns:
-                self.update_matrix(trace.activations, error, decay)
+                self.update_matrix(trace.features, error, shift)
             self.counters["learned"] += 1
         else:
             self.counters["skipped"] += 1
+
+    def drawn_shift(self, decay: Fraction) -> int:
+        """The whole number above the decay or that below: this one as often as it lies closer to the decay."""
+        byte = self.noise.state >> 56
+        return floor(decay) if Fraction(byte, 256) < ceil(decay) - decay else ceil(decay)
 
     def activation(self, neuron: int, events: list[tuple[int, int]]) -> int:
         """ReLU of the exact sum, to the nearest number of the activation's format, at most its largest."""
@@ -181,9 +219,9 @@ class NaiveLayer:
         nearest: int = floor(exact * 2**self.spec.activation.fraction + Fraction(1, 2))
         return min(max(nearest, 0), (1 << self.spec.activation.bits) - 1)
 
-    def score(self, c: int, activations: list[int]) -> int:
+    def score(self, c: int, features: list[int]) -> int:
         """S = M y; of a matrix that learns rounded down, to even numbers where only differences matter."""
-        score = sum(row[c] * activation for row, activation in zip(self.matrix, activations, strict=True))
+        score = sum(row[c] * feature for row, feature in zip(self.matrix, features, strict=True))
         if self.classifier.learns:
             return self.score_unit * floor(Fraction(score, self.score_unit * self.one))
         return score
@@ -227,39 +265,52 @@ class NaiveLayer:
         error[label] = -sum(error)
         return error
 
-    def projection(self, neuron: int, error: list[int]) -> int:
+    def projection(self, feature: int, error: list[int]) -> int:
         """d = K e; to the nearest whole number if K learns."""
-        d = sum(entry * e for entry, e in zip(self.feedback[neuron], error, strict=True))
+        d = sum(entry * e for entry, e in zip(self.feedback[feature], error, strict=True))
         return floor(Fraction(d, self.one) + Fraction(1, 2)) if self.classifier.learns else d
 
-    def update_matrix(self, activations: list[int], error: list[int], decay: int) -> None:
-        """M -= rate * e * y, to the nearest number of its format."""
-        unit = Fraction(self.one, 2 ** (self.classifier.rate_shift + decay))
+    def update_matrix(self, features: list[int], error: list[int], shift: int) -> None:
+        """M -= rate * e * y, each rounded up or down at random."""
+        unit = Fraction(self.one, 2 ** (self.classifier.rate_shift + shift))
         unit /= 2**self.spec.activation.fraction * 2 ** error_bits(self.spec)
-        for row, activation in zip(self.matrix, activations, strict=True):
+        # As for the weights, finer noise would alter nothing.
+        finest = self.classifier.rate_shift + ceil(max(self.decays)) - log(self.one, 2)
+        finest += self.spec.activation.fraction + error_bits(self.spec)
+        for row, feature in zip(self.matrix, features, strict=True):
             for c, e in enumerate(error):
-                learned = row[c] - floor(activation * e * unit + Fraction(1, 2))
+                dither = seen(self.matrix_noise, c, min(self.spec.noise_bits, round(finest)))
+                learned = row[c] - floor(feature * e * unit + dither)
                 row[c] = min(max(learned, -4 * self.one), 4 * self.one - 1)
+            self.matrix_noise.leap(NOISE_STEPS)
 
-    def update(self, events: list[tuple[int, int]], d: list[int], decay: int) -> None:
+    def update(self, trace: NaiveTrace, d: list[int], shift: int) -> None:
         """W -= rate * d * x, each rounded up or down at random, for every group with an error and every event."""
+        d = [error if activation else 0 for error, activation in zip(d, trace.activations, strict=True)]
+        for group in self.groups:
+            if any(d[neuron] for neuron in group):
+                for i, value in trace.events:
+                    self.change_word(group, i, [d[neuron] * value for neuron in group], shift)
+
+    def change_word(self, group: range, i: int, products: list[int], shift: int) -> None:
+        """The weights of input `i` of a group's neurons by products of input and error."""
         spec = self.spec
         smallest, largest = -(1 << (spec.weight.bits - 1)), (1 << (spec.weight.bits - 1)) - 1
-        rate = Fraction(1, 2 ** (self.rate_shift + decay) * magnitude(self.classifier.feedback_weights))
+        rate = Fraction(
+            1, 2 ** (self.rate_shift + shift) * magnitude(self.classifier.feedback_weights) * self.cell_size
+        )
         # The value of one unit of x times one unit of d, at that rate and counted in units of the weights.
         unit = rate * Fraction(2**spec.weight.fraction, 2**self.input_format.fraction * 2 ** error_bits(spec))
-        for group in self.groups:
-            if not any(d[neuron] for neuron in group):
-                continue
-            for i, value in events:
-                for lane, neuron in enumerate(group):
-                    exact = self.weights[neuron][i] - floor(d[neuron] * value * unit + self.dither(lane))
-                    self.weights[neuron][i] = min(max(exact, smallest), largest)
-                    self.counters["saturated"] += self.weights[neuron][i] != exact
-                for _ in range(NOISE_STEPS):
-                    self.noise.step()
-                self.counters["words_read"] += 1
-                self.counters["words_written"] += 1
+        for lane, (neuron, product) in enumerate(zip(group, products, strict=True)):
+            exact = self.weights[neuron][i] - floor(product * unit + self.dither(lane))
+            self.weights[neuron][i] = min(max(exact, smallest), largest)
+            self.counters["saturated"] += self.weights[neuron][i] != exact
+        self.noise.leap(NOISE_STEPS)
+        self.counters["words_read"] += 1
+        self.counters["words_written"] += 1
+
+    cell_size = 1
+    """Activations that a feature stands for, as a power of two."""
 
     def dither(self, lane: int) -> Fraction:
         """Between 0 and 1, in the middle of one of 2^n equal parts."""
@@ -268,20 +319,88 @@ class NaiveLayer:
         # error sums to zero, as all d are even then.
         source = spec.layers[-1].classifier if self.classifier.error == "top" else self.classifier
         even = source.error == "local" and source.loss == "cross-entropy" and not self.classifier.learns
-        lowest = self.rate_shift + max(self.decays) + log(magnitude(self.classifier.feedback_weights), 2)
+        lowest = self.rate_shift + ceil(max(self.decays))
+        lowest += log(magnitude(self.classifier.feedback_weights) * self.cell_size, 2)
         finest = self.input_format.fraction + error_bits(spec) + round(lowest) - spec.weight.fraction - even
-        bits = min(spec.noise_bits, finest)
-        rotation = lane * LANE_ROTATION % 64
-        seen = self.noise.state >> rotation | self.noise.state << (64 - rotation)
-        return Fraction(2 * (seen % 2**bits) + 1, 2 ** (bits + 1))
+        return seen(self.noise, lane, min(spec.noise_bits, finest))
+
+
+class NaiveConv(NaiveLayer):
+    """A convolution. `weights[j][i]` belongs to channel j; i counts kernel rows, kernel columns and channels."""
+
+    def set_shapes(self, index: int) -> None:
+        layer, shape = self.spec.layers[index], self.spec.input_map(index)
+        assert isinstance(layer, ConvSpec) and shape is not None
+        self.layer = layer
+        self.rows, self.columns, self.channels = shape
+        self.padding = layer.kernel // 2 if layer.padding is None else layer.padding
+        self.fan_in = layer.kernel * layer.kernel * self.channels
+        # Places where the kernel fits, and whole pools of them.
+        self.pooled_rows, self.pooled_columns = (
+            len(range(-self.padding, side + self.padding - layer.kernel + 1, layer.stride)) // layer.pool
+            for side in (self.rows, self.columns)
+        )
+        self.cell_rows = self.pooled_rows // layer.resolution if layer.resolution else 1
+        self.cell_columns = self.pooled_columns // layer.resolution if layer.resolution else 1
+        self.outputs = self.pooled_rows * self.pooled_columns * layer.channels
+        self.features = self.outputs // (self.cell_rows * self.cell_columns)
+        while self.cell_size < self.cell_rows * self.cell_columns:
+            self.cell_size *= 2
+
+    def window(self, x: Sequence[int], row: int, column: int) -> list[int]:
+        """What the kernel sees at a place, and what feeds the bias."""
+        inputs = []
+        top, left = row * self.layer.stride - self.padding, column * self.layer.stride - self.padding
+        for y in range(top, top + self.layer.kernel):
+            for z in range(left, left + self.layer.kernel):
+                inside = 0 <= y < self.rows and 0 <= z < self.columns
+                first = (y * self.columns + z) * self.channels
+                inputs += x[first : first + self.channels] if inside else [0] * self.channels
+        return [*inputs, self.one_half]
+
+    def forward(self, x: Sequence[int], events: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """The largest of each pool, and their rounded averages over cells."""
+        pool, activations = self.layer.pool, []
+        sums = [0] * self.features
+        # Where each activation that is not 0 comes from: the window that won, and the feature that it is part of.
+        self.winners: list[tuple[int, list[int], int]] = []
+        for row in range(self.pooled_rows):
+            for column in range(self.pooled_columns):
+                windows = [self.window(x, row * pool + y, column * pool + z) for y in range(pool) for z in range(pool)]
+                for window in windows:
+                    self.counters["words_read"] += sum(value != 0 for value in window) * len(self.groups)
+                cell = row // self.cell_rows * (self.pooled_columns // self.cell_columns) + column // self.cell_columns
+                for channel in range(self.neurons):
+                    answers = [self.activation(channel, list(enumerate(window))) for window in windows]
+                    best, feature = max(answers), cell * self.neurons + channel
+                    activations.append(best)
+                    sums[feature] += best
+                    if best:
+                        self.winners.append((channel, windows[answers.index(best)], feature))
+        return activations, [floor(Fraction(total, self.cell_size) + Fraction(1, 2)) for total in sums]
+
+    def update(self, trace: NaiveTrace, d: list[int], shift: int) -> None:
+        """W -= rate * sum over all places of d * x, rounded up or down at random, for every group with an error."""
+        for group in self.groups:
+            of_group = [(channel, window, d[feature]) for channel, window, feature in self.winners if channel in group]
+            if any(error for *_, error in of_group):
+                for i in range(self.fan_in + 1):
+                    products = [
+                        sum(window[i] * error for channel, window, error in of_group if channel == neuron)
+                        for neuron in group
+                    ]
+                    self.change_word(group, i, products, shift)
 
 
 class NaiveNetwork:
     """All layers; what `GoldenNetwork` is, and what it is compared with."""
 
     def __init__(self, spec: NetworkSpec) -> None:
-        self.layers = [NaiveLayer(spec, index) for index in range(len(spec.layers))]
-        self.decay = (0,) * len(self.layers)
+        self.layers: list[NaiveLayer] = []
+        for index, layer in enumerate(spec.layers):
+            kind = NaiveConv if isinstance(layer, ConvSpec) else NaiveLayer
+            self.layers.append(kind(spec, index, self.layers[-1].outputs if self.layers else 0))
+        self.decay: tuple[float, ...] = (0,) * len(self.layers)
         self.exits: tuple[float, ...] = (inf,) * (len(self.layers) - 1)
 
     def step(self, x: Sequence[int], label: int | None = None) -> list[NaiveTrace]:

@@ -1,6 +1,8 @@
 """Hypothesis strategies that more than one test draws from: descriptions of networks, and work for them."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -10,12 +12,13 @@ from numpy.typing import NDArray
 
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.layer_plan import LayerPlan
+from locallearn.quant.layer_spec import DECAY_STEPS, MAX_DECAY, MAX_SHIFT
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import (
-    MAX_DECAY,
     MAX_PROJECTION_BITS,
-    MAX_SHIFT,
     AugmentSpec,
+    ConvSpec,
     InputSpec,
     LayerSpec,
     NetworkSpec,
@@ -34,10 +37,15 @@ def specs(
     max_classes: int = 12,
     max_lanes: int | None = None,
     usual: bool = False,
+    max_convs: int = 0,
 ) -> NetworkSpec:
     """Any valid description within these sizes; `max_lanes` defaults to `max_neurons`, `usual` leaves all layers their
-    usual classifiers."""
-    inputs = InputSpec(draw(st.integers(1, max_inputs)), *draw(unsigned_formats()))
+    usual classifiers, and up to `max_convs` layers before the others are convolutions."""
+    signed = draw(st.booleans())
+    bits, fraction = draw(unsigned_formats(1 + signed))
+    shape, convs = draw(convolutions(max_convs)) if max_convs else (None, [])
+    size = draw(st.integers(1, max_inputs)) if shape is None else math.prod(shape)
+    inputs = InputSpec(size, bits, min(fraction, bits - signed), signed, shape)
     activation = QFormat(*draw(unsigned_formats()))
     # Activations cannot have more fraction bits than the products that they are rounded from.
     least = max(0, activation.fraction - inputs.fraction)
@@ -45,14 +53,16 @@ def specs(
     classes = draw(st.integers(2, max_classes))
     error_bits = draw(st.none() | st.integers(2, 8))
     error_fraction = max(6, (classes - 1).bit_length()) if error_bits is None else error_bits
-    schedules = st.lists(st.integers(0, MAX_DECAY), min_size=1, max_size=8).map(tuple)
+    whole = st.integers(0, MAX_DECAY)
+    broken = st.integers(0, MAX_DECAY * DECAY_STEPS).map(lambda entry: entry / DECAY_STEPS)
+    schedules = st.lists(whole, min_size=1, max_size=8).map(tuple) | st.lists(broken, min_size=1, max_size=3).map(tuple)
     decay = draw(schedules)
 
     # Rates for which the update shifts right, by 1 to MAX_SHIFT bits: layer by layer, and common to all.
     ranges = []
-    layer_count = draw(st.integers(1, max_layers))
+    layer_count = draw(st.integers(max(1, len(convs)), max_layers))
     decays = [draw(st.none() | schedules) for _ in range(layer_count)]
-    largest = [max(decay if own is None else own) for own in decays]
+    largest = [math.ceil(max(decay if own is None else own)) for own in decays]
     own_losses = (
         st.just(ClassifierSpec())
         if usual
@@ -69,24 +79,26 @@ def specs(
         halved = source.error == "local" and source.loss == "cross-entropy" and not classifier.learns
         gain = 0 if classifier.learns else classifier.feedback_weights[-1].bit_length() - 1
         offset = fraction + error_fraction - halved + gain + largest_decay - weight.fraction
+        offset += convs[number].cell_shift if number < len(convs) else 0
         ranges.append((max(0, 1 - offset), min(MAX_SHIFT, MAX_SHIFT - offset)))
     common = (max(low for low, _ in ranges), min(high for _, high in ranges))
 
-    layers = []
-    for (low, high), classifier, own_decay in zip(ranges, classifiers, decays, strict=True):
-        neurons = draw(st.integers(1, max_neurons))
-        layers.append(
-            LayerSpec(
-                neurons,
-                lanes=draw(st.integers(1, min(neurons, max_lanes or max_neurons))),
-                rate_shift=draw(st.none() | rate_shifts(low, high)),
-                score_shift=draw(st.none() | st.integers(0, 4) | st.integers(0, 16)),
-                init_shift=draw(st.none() | st.integers(0, min(16, weight.fraction))),
-                classifier=classifier,
-                dropout=draw(st.just(0) | st.floats(0, 1, exclude_max=True)),
-                decay=own_decay,
-            )
-        )
+    layers: list[LayerSpec | ConvSpec] = []
+    for number, ((low, high), classifier, own_decay) in enumerate(zip(ranges, classifiers, decays, strict=True)):
+        conv = convs[number].spec if number < len(convs) else None
+        neurons = draw(st.integers(1, max_neurons)) if conv is None else conv.channels
+        fields: dict[str, Any] = {
+            "lanes": draw(st.integers(1, min(neurons, max_lanes or max_neurons))),
+            "rate_shift": draw(st.none() | rate_shifts(low, high)),
+            "score_shift": draw(st.none() | st.integers(0, 4) | st.integers(0, 16)),
+            "init_shift": draw(st.none() | st.integers(0, min(16, weight.fraction))),
+            "classifier": classifier,
+            "decay": own_decay,
+        }
+        if conv is None:
+            layers.append(LayerSpec(neurons, dropout=draw(st.just(0) | st.floats(0, 1, exclude_max=True)), **fields))
+        else:
+            layers.append(replace(conv, **fields))
     return NetworkSpec(
         name=draw(st.text(max_size=8)),
         classes=classes,
@@ -104,6 +116,34 @@ def specs(
             AugmentSpec(draw(st.integers(0, 4)), draw(st.booleans()), draw(st.integers(0, 8))),
         ),
     )
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The shape of a convolution, and how many pixels make one of its cells, as a power of two."""
+
+    spec: ConvSpec
+    cell_shift: int
+
+
+@st.composite
+def convolutions(draw: DrawFn, most: int) -> tuple[tuple[int, int, int], list[Convolution]]:
+    """A small image (channels, rows, columns), and up to `most` convolutions that leave something of it."""
+    image = draw(st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)))
+    shape, found = (*image[1:], image[0]), []
+    for _ in range(draw(st.integers(0, most))):
+        kernel = draw(st.integers(1, 3) | st.integers(1, 5))
+        padding = draw(st.none() | st.integers(0, kernel - 1))
+        spec = ConvSpec(draw(st.integers(1, 4)), kernel, draw(st.integers(1, 2)), padding, draw(st.integers(1, 2)))
+        if min(spec.output(shape)) < 1:
+            spec = ConvSpec(spec.channels, kernel=1)
+        rows, columns, _ = spec.output(shape)
+        fits = [n for n in range(1, min(rows, columns) + 1) if rows % n == 0 and columns % n == 0]
+        resolution = draw(st.sampled_from([0, *fits]))
+        pixels = rows * columns // resolution**2 if resolution else 1
+        found.append(Convolution(replace(spec, resolution=resolution), (pixels - 1).bit_length()))
+        shape = spec.output(shape)
+    return image, found
 
 
 def classifier_specs(
@@ -166,9 +206,9 @@ def from_whole_range(plan: NetworkPlan, rng: np.random.Generator) -> list[NDArra
 
 
 @st.composite
-def unsigned_formats(draw: DrawFn) -> tuple[int, int]:
-    """Bits and fraction bits of inputs and activations."""
-    bits = draw(st.integers(1, 8))
+def unsigned_formats(draw: DrawFn, least: int = 1) -> tuple[int, int]:
+    """Bits, `least` or more, and fraction bits of inputs and activations."""
+    bits = draw(st.integers(least, 8))
     return bits, draw(st.integers(1, bits))
 
 
@@ -189,9 +229,9 @@ def rate_shifts(low: int, high: int) -> SearchStrategy[int]:
 class Step:
     """One sample for a network: `x` (inputs,) in the input format, None as `label` to infer only."""
 
-    x: NDArray[np.uint8]
+    x: NDArray[np.uint8 | np.int8]
     label: int | None
-    decay: tuple[int, ...]
+    decay: tuple[float, ...]
     exits: tuple[int, ...]
 
 
@@ -201,17 +241,24 @@ def leads(plan: LayerPlan) -> SearchStrategy[int]:
     return none | st.integers(0, min(20, plan.no_exit)) | st.integers(0, plan.no_exit) if plan.can_exit else none
 
 
+def decays(plan: LayerPlan) -> SearchStrategy[float]:
+    """What a layer's shift can have grown by."""
+    one = 1 << plan.decay_fraction
+    return st.integers(0, plan.max_decay * one).map(lambda entry: entry / one)
+
+
 @st.composite
 def steps(draw: DrawFn, spec: NetworkSpec, min_size: int = 4, max_size: int = 10) -> list[Step]:
     """Samples with few, some and many zeros, most of them to learn from, the decay changing in between."""
-    pixels = st.integers(0, spec.input.format.max)
-    dense = arrays(np.uint8, spec.input.size, elements=pixels, fill=st.nothing())
-    sparse = arrays(np.uint8, spec.input.size, elements=pixels, fill=st.just(0))
+    pixels = st.integers(spec.input.format.min, spec.input.format.max)
+    kind = np.int8 if spec.input.signed else np.uint8
+    dense = arrays(kind, spec.input.size, elements=pixels, fill=st.nothing())
+    sparse = arrays(kind, spec.input.size, elements=pixels, fill=st.just(0))
     step = st.builds(
         Step,
         x=dense | sparse,
         label=st.sampled_from([*range(spec.classes), None]),
-        decay=st.tuples(*(st.integers(0, spec.max_decay(layer)) for layer in range(len(spec.layers)))),
+        decay=st.tuples(*(decays(plan) for plan in NetworkPlan(spec).layers)),
         exits=st.tuples(*(leads(plan) for plan in NetworkPlan(spec).layers[:-1])),
     )
     return draw(st.lists(step, min_size=min_size, max_size=max_size))

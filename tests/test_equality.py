@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
-from locallearn.quant.registers import Kind
+from locallearn.quant.registers import Kind, split_events
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.chip import Chip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
@@ -51,14 +52,21 @@ def draw_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
         bits = mostly(3, 8, 1, 8)
         return bits, mostly(1, bits, bits)
 
-    inputs = InputSpec(mostly(4, 40, 1, 64), *unsigned())
+    # Choices that came later, and leave the others what they were.
+    later = np.random.default_rng([number, 1])
+    size, (bits, fraction) = mostly(4, 40, 1, 64), unsigned()
+    inputs = InputSpec(size, bits, fraction)
+    if later.random() < 0.3 and bits > 1:
+        inputs = InputSpec(size, bits, min(fraction, bits - 1), signed=True)
     activation = QFormat(*unsigned())
     # Activations cannot have more fraction bits than the products that they are rounded from.
     least = max(0, activation.fraction - inputs.fraction)
     bits = mostly(6, 14, 2, 16)
     weight = QFormat(bits, min(16, max(least, bits - mostly(0, 2, -1))), signed=True)
     error_bits = mostly(4, 8, 2, 8)
-    decay = tuple(mostly(0, 3, 0, 8) for _ in range(between(1, 4)))
+    decay: tuple[float, ...] = tuple(mostly(0, 3, 0, 8) for _ in range(between(1, 4)))
+    if later.random() < 0.3:
+        decay = (*decay, float(later.integers(4 * 256)) / 256)
 
     depth, classes = ((1, 2), (2, 10), (1, 100), (3, between(2, 20)), (6, between(2, 8)))[number % 5]
     usual = number % 2 == 0
@@ -72,8 +80,8 @@ def draw_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
         halved = sources[index].error == "local" and sources[index].loss == "cross-entropy"
         halved = halved and not classifiers[index].learns
         gain = 0 if classifiers[index].learns else classifiers[index].feedback_weights[-1].bit_length() - 1
-        own_decay = None if usual or rng.random() < 0.7 else (0, between(0, 3))
-        largest_decay = max(decay if own_decay is None else own_decay)
+        own_decay = None if usual or rng.random() < 0.7 else (float(later.integers(512)) / 256, between(0, 3))
+        largest_decay = ceil(max(decay if own_decay is None else own_decay))
         offset = fraction + error_bits + gain + largest_decay - weight.fraction - halved
         layers.append(
             LayerSpec(
@@ -140,12 +148,12 @@ def target_of(number: int) -> Target:
     return SINGLE_PORT if number % 4 == 3 else GENERIC
 
 
-def random_pixels(rng: np.random.Generator, count: int, size: int) -> NDArray[np.uint8]:
+def random_pixels(rng: np.random.Generator, count: int, inputs: InputSpec) -> NDArray[np.uint8]:
     """Images from empty to full: one all zero and one all 255 at least, the others with few to many zeros."""
-    pixels = rng.integers(0, 256, (count, size), np.uint8)
-    pixels[rng.random((count, size)) > rng.choice([0.1, 0.4, 1.0], (count, 1))] = 0
+    pixels = rng.integers(0, 256, (count, inputs.size), np.uint8)
+    pixels[rng.random((count, inputs.size)) > rng.choice([0.1, 0.4, 1.0], (count, 1))] = inputs.zero
     empty, full = rng.choice(count, 2, replace=False)
-    pixels[empty], pixels[full] = 0, 255
+    pixels[empty], pixels[full] = inputs.zero, 255
     return pixels
 
 
@@ -171,6 +179,12 @@ class Comparison:
         self.golden.decay = shifts
         self.chip.set_decay(shifts)
 
+    def set_any_decay(self) -> None:
+        """Of all entries that its description has."""
+        decay = self.spec.decay_at(int(self._rng.integers(8)))
+        self.golden.decay = decay
+        self.chip.set_decay(decay)
+
     def set_exits(self) -> None:
         """At which some samples stop at each layer, if they can."""
         if self.spec.early_exit:
@@ -180,7 +194,7 @@ class Comparison:
 
     def run(self, count: int, learn: bool = True) -> list[LayerTrace]:
         """So many samples in one stream. Returns the golden model's trace of the last one."""
-        pixels = random_pixels(self._rng, count, self.spec.input.size)
+        pixels = random_pixels(self._rng, count, self.spec.input)
         labels = self._rng.integers(0, self.spec.classes, count) if learn else None
         results = self.chip.stream(pixels, labels)
         for number, x in enumerate(quantise_pixels(self.spec, pixels)):
@@ -202,9 +216,9 @@ class Comparison:
                 assert_same(f"layer {index}: error of class", trace.error, self.chip.read(index, Kind.ERRORS)[:, 0])
             begin, end = self.chip.read(index, Kind.EVENT_SPAN)[:, 0]
             where = np.arange(begin, end if end > begin else end + plan.event_depth) % plan.event_depth
-            events = self.chip.read(index, Kind.EVENTS)[where, 0]
-            assert_same(f"layer {index}: index of event", trace.event_index, events >> plan.input_format.bits)
-            assert_same(f"layer {index}: value of event", trace.event_value, events & plan.input_format.max)
+            inputs, values = split_events(plan, self.chip.read(index, Kind.EVENTS)[where, 0])
+            assert_same(f"layer {index}: index of event", trace.event_index, inputs)
+            assert_same(f"layer {index}: value of event", trace.event_value, values)
 
     def assert_same_state(self) -> None:
         """Weights, noise and counters; and every cycle is accounted for."""
@@ -216,6 +230,9 @@ class Comparison:
         for index, layer in enumerate(self.golden.layers):
             noise = self.chip.read(index, Kind.NOISE_STATE).view(np.uint64)[0, 0]
             assert_same(f"layer {index}: noise state", layer.noise.state, noise)
+            if layer.plan.classifier.learns:
+                noise = self.chip.read(index, Kind.MATRIX_NOISE_STATE).view(np.uint64)[0, 0]
+                assert_same(f"layer {index}: matrix's noise state", layer.matrix_noise.state, noise)
             if layer.plan.dropped:
                 mask = self.chip.read(index, Kind.MASK_STATE).view(np.uint64)[0, 0]
                 assert_same(f"layer {index}: mask state", layer.mask.state, mask)
@@ -232,7 +249,7 @@ def test_random_specs_are_worth_comparing() -> None:
     for number in range(IN_CI):
         spec = random_spec(number)
         golden, rng = GoldenNetwork(spec), np.random.default_rng(0)
-        for x in quantise_pixels(spec, random_pixels(rng, 120, spec.input.size)):
+        for x in quantise_pixels(spec, random_pixels(rng, 120, spec.input)):
             golden.step(x, int(rng.integers(spec.classes)))
         layers = [layer.counters for layer in golden.layers]
         done["weights move"] += any(c.words_written for c in layers)
@@ -245,11 +262,13 @@ def test_random_specs_are_worth_comparing() -> None:
             c.words_written for c in layers
         )
         done["neurons are dropped"] += any(plan.dropped for plan in golden.plan.layers)
+        done["a decay that is no whole number"] += any(plan.decay_fraction for plan in golden.plan.layers)
+        done["signed inputs"] += spec.input.signed
         done["a decay of its own"] += any(plan.has_own_decay for plan in golden.plan.layers)
         for kind in ("matrix", "feedback", "loss", "error"):
             done.update({getattr(plan.classifier, kind) for plan in golden.plan.layers})
     assert done["weights move"] > IN_CI // 2
-    assert len(done) == 9 + 3 + 3 + 2 + 3
+    assert len(done) == 11 + 3 + 3 + 2 + 3
     assert min(done.values()) >= 3, done
 
 
@@ -278,6 +297,8 @@ def test_chip_equals_golden_model(number: int, cache: Path) -> None:
         both.assert_same_state()
         both.set_exits()
         both.run(12, learn=False)
+        both.set_any_decay()
+        both.run(14)
         both.set_largest_decay()
         both.run(14)
         both.assert_same_last_sample(both.run(4, learn=False))

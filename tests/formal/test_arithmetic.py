@@ -6,7 +6,7 @@ import pytest
 from amaranth import Mux, Signal, Value, signed
 
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.rtl.lanes import Lane
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.target import GENERIC

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from amaranth import Const, Mux, Signal, Value
 
-from locallearn.quant.plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
+from locallearn.quant.layer_plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec
 from locallearn.rtl.events import EventBuffer
 from locallearn.rtl.target import GENERIC

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from amaranth import Cat, Module, Signal, Value
 
+from locallearn.quant.layer_plan import NOISE_LEAP
 from locallearn.quant.lfsr import STATE_BITS
-from locallearn.quant.plan import NOISE_LEAP
 from locallearn.rtl.lfsr import LeapLfsr, sequence
 from tests.formal.prove import Claims, prove
 

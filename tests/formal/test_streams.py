@@ -11,7 +11,8 @@ import pytest
 from amaranth import Signal
 from amaranth.lib import wiring
 
-from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
+from locallearn.quant.layer_plan import SAMPLES_HELD
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec
 from locallearn.rtl.access import AccessUnit
 from locallearn.rtl.decoder import PacketDecoder

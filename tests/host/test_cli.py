@@ -199,7 +199,10 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str)
 
 def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
     code, line = fail(capsys, "train", "mnits")
-    assert (code, line) == (3, "locallearn: mnits: neither a preset (digits, mnist, mnist-small) nor a .toml file")
+    assert (code, line) == (
+        3,
+        "locallearn: mnits: neither a preset (cifar10-conv, digits, mnist, mnist-small) nor a .toml file",
+    )
 
 
 def test_unknown_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from locallearn.host.datasets import NAMES, Dataset, check, default_data_dir, lo
 from locallearn.host.formats_idx import read_idx
 from locallearn.host.formats_mat import read_mat
 from locallearn.quant.errors import DataError
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec
 
 
 def images(count: int, *shape: int) -> NDArray[np.uint8]:
@@ -413,19 +414,36 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 # --- whether it fits -----------------------------------------------------------------------------------------
 
 
+def network(size: int, classes: int, shape: tuple[int, int, int] | None = None) -> NetworkSpec:
+    return NetworkSpec("", classes, InputSpec(size, shape=shape), (LayerSpec(2),))
+
+
+def test_check_shape(tmp_path: Path) -> None:
+    """Of grey images a network can have a channel, or none; numbers in another order are another image."""
+    idx_folder(tmp_path / "own")
+    data = load(str(tmp_path / "own"))
+    check(data, network(6, 10, (1, 3, 2)))
+    with pytest.raises(DataError, match=r"own has images of 3x2, the network takes 1x2x3 \(channels, rows, columns\)"):
+        check(data, network(6, 10, (1, 2, 3)))
+    colour = replace(data, shape=(3, 2, 1))
+    check(colour, network(6, 10, (3, 2, 1)))
+    with pytest.raises(DataError, match=r"own has images of 3x2x1, the network takes 1x3x2"):
+        check(colour, network(6, 10, (1, 3, 2)))
+
+
 def test_check(tmp_path: Path) -> None:
     idx_folder(tmp_path / "own")
     data = load(str(tmp_path / "own"))
-    check(data, 6, 10)
-    check(data, 6, 16)
+    check(data, network(6, 10))
+    check(data, network(6, 16))
     with pytest.raises(DataError, match=r"own has images of 6 \(3x2\), the network takes 64: needed is"):
-        check(data, 64, 10)
+        check(data, network(64, 10))
     # labels(n) are 0, 7, 4, 1, 8, ...: 8 is the first beyond 8 classes, in training sample 4.
     with pytest.raises(DataError, match=r"own: training sample 4 has label 8, the network has 8 classes \(0 to 7\)"):
-        check(data, 6, 8)
+        check(data, network(6, 8))
     few = replace(data, train_y=data.train_y % 5)
     with pytest.raises(DataError, match="own: test sample 1 has label 7"):
-        check(few, 6, 5)
+        check(few, network(6, 5))
 
 
 # --- validation ----------------------------------------------------------------------------------------------

@@ -353,7 +353,7 @@ VARY = '[vary]\n"training.seed" = [1]\n'
         (VARY, 3, "bits.toml: spec is missing: a preset or a .toml file"),
         ('spec = "digits"\nepoch = 3\n' + VARY, 3, "unknown key epoch, did you mean epochs?"),
         ('spec = "digits"\nfoo = 3\n' + VARY, 3, "unknown key foo; known are data, device, epochs, "),
-        ('spec = "digit"\n' + VARY, 3, "digit: neither a preset (digits, "),
+        ('spec = "digit"\n' + VARY, 3, "digit: neither a preset (cifar10-conv, "),
         ('spec = "digits"\n', 3, "[vary] is missing: lists of values by path"),
         ('spec = "digits"\nvary = 3\n', 3, "vary = 3: must be a table, [vary]"),
         ('spec = "digits"\nlimit = 0\n' + VARY, 3, "limit = 0: must be a whole number, at least 1"),

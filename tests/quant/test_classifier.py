@@ -10,8 +10,9 @@ from hypothesis.strategies import DataObject
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.network import GoldenNetwork
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from tests.compare import assert_same
 from tests.strategies import specs
@@ -84,7 +85,7 @@ def test_widths_hold_every_error(spec: NetworkSpec, data: DataObject) -> None:
     if plan.classifier.learns:
         lowest, largest = plan.classifier.format.min, plan.classifier.format.max
     for feedback in (np.where(error > 0, largest, lowest), np.where(error > 0, lowest, largest)):
-        (projected,) = classifier.back_project(plan, feedback[np.newaxis], error, np.ones(1))
+        (projected,) = classifier.back_project(plan, feedback[np.newaxis], error)
         assert abs(projected) <= spec.projection_max(plan.index) < 1 << (plan.scaled_error_width - plan.max_decay - 1)
 
 

@@ -53,6 +53,8 @@ def assert_same_state(where: str, golden: GoldenNetwork, fast: FastNetwork) -> N
         assert_same(f"{where} {name}", expected, actual)
     for index, plan in enumerate(golden.plan.layers):
         assert_same(f"{where} layer {plan.index} noise register", golden.noise_states[index], fast.noise_states[index])
+        expected, actual = golden.matrix_noise_states[index], fast.matrix_noise_states[index]
+        assert_same(f"{where} layer {plan.index} matrix's noise register", expected, actual)
         assert_same(f"{where} layer {plan.index} mask register", golden.mask_states[index], fast.mask_states[index])
         for name, count in dataclasses.asdict(golden.counters[index]).items():
             assert_same(f"{where} layer {plan.index} {name}", count, getattr(fast.counters[index], name))
@@ -71,7 +73,7 @@ def assert_same_batch(
 
 
 @settings(max_examples=300)
-@given(st.data(), specs() | specs(max_neurons=70, max_classes=100))
+@given(st.data(), specs() | specs(max_neurons=70, max_classes=100) | specs(max_convs=2))
 def test_equals_golden(data: DataObject, spec: NetworkSpec) -> None:
     golden, fast = GoldenNetwork(spec), FastNetwork(spec)
     if data.draw(st.booleans(), label="weights from the whole range"):
@@ -108,9 +110,9 @@ def test_update_shifts_above_30_are_reached() -> None:
 def test_presets_equal_golden(preset: str) -> None:
     spec = load_spec(preset)
     golden, fast = GoldenNetwork(spec), FastNetwork(spec)
-    for decay in range(max(spec.training.decay) + 1):
-        golden.decay = fast.decay = (decay,) * len(spec.layers)
-        assert_same_batch(f"decay {decay}", golden, fast, *random_batch(spec, 50, density=0.2))
+    for epoch in range(spec.training.epochs):
+        golden.decay = fast.decay = spec.decay_at(epoch)
+        assert_same_batch(f"epoch {epoch}", golden, fast, *random_batch(spec, 50, density=0.2))
     assert_same_batch("without labels", golden, fast, random_batch(spec, 50, density=0.2)[0], None)
     assert all(counters.learned for counters in golden.counters)
 
@@ -194,6 +196,7 @@ def test_model_is_compiled_unless_numba_is_missing(monkeypatch: pytest.MonkeyPat
     with connect(spec, "model") as model, connect(spec, "numpy") as numpy:
         assert (model.name, numpy.name) == ("model", "numpy")
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "locallearn.quant.fast")
+    for name in ("fast", "fast_dense", "fast_conv"):
+        monkeypatch.delitem(sys.modules, f"locallearn.quant.{name}")
     with connect(spec, "model") as model:
         assert model.name == "numpy"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from locallearn.quant.formats import QFormat
+from locallearn.quant.layer_spec import MAX_DECAY, MAX_NEURONS
 from locallearn.quant.packets import (
     ACCESS,
     MAX_RUN,
@@ -31,10 +32,8 @@ from locallearn.quant.registers import (
 )
 from locallearn.quant.spec import (
     MAX_CLASSES,
-    MAX_DECAY,
     MAX_INPUTS,
     MAX_LAYERS,
-    MAX_NEURONS,
     InputSpec,
     LayerSpec,
     NetworkSpec,

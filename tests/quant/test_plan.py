@@ -15,8 +15,9 @@ from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.dense import DenseWeights
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
+from locallearn.quant.layer_plan import ERROR_TABLE, EVENT_MARGIN, LayerPlan, lane_rotation
 from locallearn.quant.network import GoldenNetwork
-from locallearn.quant.plan import ERROR_TABLE, EVENT_MARGIN, LayerPlan, NetworkPlan, lane_rotation
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from tests.compare import assert_same
 from tests.naive import exponential
@@ -41,10 +42,13 @@ def plan_of(
 def test_accumulator_holds_the_worst_sums(spec: NetworkSpec) -> None:
     """All weights at one end, all inputs at their largest, on top of half an activation's unit; no bit too many."""
     plan = LayerPlan(spec, 0)
-    total = plan.inputs * plan.input_format.max + plan.input_format.half
     half = 2**plan.requantise_shift // 2
+    # Each weight at the end that makes most of its input, whether that is positive or negative. The bias's is positive.
+    form, weight = plan.input_format, plan.weight_format
+    low = min(weight.min * form.max, weight.max * form.min) * plan.inputs + weight.min * form.half
+    high = max(weight.max * form.max, weight.min * form.min) * plan.inputs + weight.max * form.half
     # The chip begins with the half, the golden model ends with it.
-    worst = plan.weight_format.min * total, plan.weight_format.max * total + half
+    worst = low, high + half
     assert fits_signed(plan.accumulator_bits, *worst)
     assert not fits_signed(plan.accumulator_bits - 1, *worst)
 
@@ -153,7 +157,7 @@ def test_error_reaches_its_bounds(spec: NetworkSpec, data: DataObject) -> None:
     assert_same("error", expected, error)
     signs = np.zeros((2, plan.classes), np.int64)
     signs[0, winner] = signs[1, label] = 1
-    assert_same("h", [one, -one], classifier.back_project(plan, signs, error, np.array([1, 1])))
+    assert_same("h", [one, -one], classifier.back_project(plan, signs, error))
     assert not fits_signed(plan.error_width - 1, one)
     assert not fits_signed(plan.scaled_error_width - 1, one << plan.max_decay)
 

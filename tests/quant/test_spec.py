@@ -1,6 +1,7 @@
 """The description: what it means, what it refuses and in which words, and what makes another chip."""
 
 import tomllib
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from locallearn.quant.classifier import error
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.spec import (
     AugmentSpec,
     InputSpec,
@@ -102,7 +103,7 @@ def test_presets(name: str) -> None:
 
 
 def test_preset_names() -> None:
-    assert preset_names() == ["digits", "mnist", "mnist-small"]
+    assert preset_names() == ["cifar10-conv", "digits", "mnist", "mnist-small"]
 
 
 def test_file_is_read(tmp_path: Path) -> None:
@@ -115,6 +116,7 @@ def test_file_is_read(tmp_path: Path) -> None:
 
 MISSING = object()
 WHOLE = "must be a whole number"
+IMAGE: dict[str, Any] = {"input": {"shape": [1, 8, 8]}}
 
 
 def changed(changes: dict[str, Any]) -> str:
@@ -128,7 +130,7 @@ def changed(changes: dict[str, Any]) -> str:
         if value is MISSING:
             del table[key]
         else:
-            table[key] = value
+            table[key] = deepcopy(value)
     return tomli_w.dumps(root)
 
 
@@ -166,8 +168,14 @@ def changed(changes: dict[str, Any]) -> str:
         ({"weight.bits": "12"}, f"weight.bits = '12': {WHOLE}"),
         ({"training": []}, "training = []: must be a table"),
         ({"early_exit": 1}, "early_exit = 1: must be true or false"),
-        ({"training.decay": 3}, "training.decay = 3: must be a list, one shift an epoch"),
-        ({"training.decay": [0, 1.5]}, f"training.decay[1] = 1.5: {WHOLE}"),
+        (
+            {"training.decay": 3},
+            "training.decay = 3: must be a list, one shift an epoch, or a table such as { epochs = 20, to = 0.02 }",
+        ),
+        ({"training.decay": [0, "1"]}, "training.decay[1] = '1': must be a number from 0 to 8"),
+        ({"training.decay": {"epochs": 5}}, "training.decay.to is missing"),
+        ({"training.decay": {"epochs": 0, "to": 1}}, "training.decay.epochs = 0: must be between 1 and 10000"),
+        ({"training.decay": {"epochs": 5, "to": 0}}, "training.decay.to = 0: must be a number from 0.00390625 to 1"),
         ({"training.augment": 2}, "training.augment = 2: must be a table"),
         ({"training.augment.shift": 1.5}, f"training.augment.shift = 1.5: {WHOLE}"),
         ({"training.augment.drop": 1.0}, "training.augment.drop = 1.0: must be a number from 0 to below 1"),
@@ -194,15 +202,18 @@ def changed(changes: dict[str, Any]) -> str:
         ({"layers.1.init_shift": -1}, "layers[1].init_shift = -1: must be between 0 and 16"),
         ({"training.rate_shift": 41}, "training.rate_shift = 41: must be between 0 and 40"),
         ({"training.seed": -1}, "training.seed = -1: must be between 0 and 18446744073709551615"),
-        ({"training.decay": [0, 9]}, "training.decay[1] = 9: must be between 0 and 8"),
+        ({"training.decay": [0, 9]}, "training.decay[1] = 9: must be a number from 0 to 8"),
         ({"training.decay": []}, "training.decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]"),
         ({"training.augment.shift": -1}, "training.augment.shift = -1: must be between 0 and 65536"),
         ({"training.augment.cutout": 65537}, "training.augment.cutout = 65537: must be between 0 and 65536"),
         ({"layers.0.dropout": 1}, "layers[0].dropout = 1: must be a number from 0 to below 1"),
         ({"layers.0.dropout": "half"}, "layers[0].dropout = 'half': must be a number from 0 to below 1"),
         ({"layers.0.decay": []}, "layers[0].decay: empty, one entry an epoch is needed, such as [0, 0, 1, 2]"),
-        ({"layers.0.decay": [0, 9]}, "layers[0].decay[1] = 9: must be between 0 and 8"),
-        ({"layers.1.decay": 1}, "layers[1].decay = 1: must be a list, one shift an epoch"),
+        ({"layers.0.decay": [0, 9]}, "layers[0].decay[1] = 9: must be a number from 0 to 8"),
+        (
+            {"layers.1.decay": 1},
+            "layers[1].decay = 1: must be a list, one shift an epoch, or a table such as { epochs = 20, to = 0.02 }",
+        ),
         # what a layer learns from
         ({"layers.0.classifier": "ternary"}, "layers[0].classifier = 'ternary': must be a table"),
         ({"layers.0.classifier.los": "x"}, "unknown key layers[0].classifier.los, did you mean loss?"),
@@ -270,6 +281,49 @@ def changed(changes: dict[str, Any]) -> str:
             "layers[0].classifier: an error brought back to a neuron takes 23 bits, at most 22 are possible; fewer "
             "feedback bits, error bits or decay make it smaller",
         ),
+        # images and convolutions
+        ({"input.shape": 64}, "input.shape = 64: must be a list of channels, rows and columns"),
+        ({"input.shape": [64]}, "input.shape = [64]: must be channels, rows and columns"),
+        ({"input.shape": [1, 8, 0]}, "input.shape[2] = 0: must be between 1 and 65536"),
+        (
+            {"input.shape": [1, 8, 9]},
+            "input.size = 20: a shape of 1x8x9 is 72 numbers; leave one of them out",
+        ),
+        ({"input.signed": 1}, "input.signed = 1: must be true or false"),
+        ({"input.signed": True}, "input.fraction = 8: must be between 1 and 7"),
+        ({"input.signed": True, "input.bits": 1}, "input.bits = 1: must be between 2 and 8"),
+        (
+            {"layers.0": {"channels": 4}},
+            "layers[0]: a convolution needs rows and columns, but input.shape is not given",
+        ),
+        (
+            IMAGE | {"layers.1": {"channels": 4}},
+            "layers[1]: a convolution needs rows and columns, but layers[0] is dense",
+        ),
+        (
+            IMAGE | {"layers.0": {"channels": 4, "neurons": 4}},
+            "unknown key layers[0].neurons; known are channels, classifier, decay, init_shift, kernel, lanes, padding, "
+            "pool, rate_shift, resolution, score_shift, stride",
+        ),
+        (IMAGE | {"layers.0": {"channels": 0}}, "layers[0].channels = 0: must be between 1 and 4096"),
+        (IMAGE | {"layers.0": {"channels": 4, "lanes": 5}}, "layers[0].lanes = 5: must be between 1 and 4"),
+        (IMAGE | {"layers.0": {"channels": 4, "kernel": 6}}, "layers[0].kernel = 6: must be between 1 and 5"),
+        (IMAGE | {"layers.0": {"channels": 4, "stride": 3}}, "layers[0].stride = 3: must be between 1 and 2"),
+        (IMAGE | {"layers.0": {"channels": 4, "padding": 3}}, "layers[0].padding = 3: must be between 0 and 2"),
+        (IMAGE | {"layers.0": {"channels": 4, "pool": 3}}, "layers[0].pool = 3: must be between 1 and 2"),
+        (
+            IMAGE | {"layers.0": {"channels": 4, "resolution": 3}},
+            "layers[0].resolution = 3: cannot divide an output of 8x8 pixels; possible are 1, 2, 4, 8, or 0 for all "
+            "pixels",
+        ),
+        (
+            IMAGE | {"input.shape": [4, 2, 8], "layers.0": {"channels": 4, "kernel": 5, "padding": 1}},
+            "layers[0]: nothing is left of 2x8 pixels by a kernel of 5, stride 1, padding 1 and pool 1",
+        ),
+        (
+            IMAGE | {"layers.0": {"channels": 4000, "resolution": 0}},
+            "layers[0]: an output of 256000 numbers, at most 65536 are possible",
+        ),
         # impossible formats
         ({"input.bits": 9}, "input.bits = 9: must be between 1 and 8"),
         ({"input.bits": -1}, "input.bits = -1: must be between 1 and 8"),
@@ -316,7 +370,7 @@ def test_not_toml() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnits", "mnits: neither a preset (digits, mnist, mnist-small) nor a .toml file"),
+        ("mnits", "mnits: neither a preset (cifar10-conv, digits, mnist, mnist-small) nor a .toml file"),
         ("none.toml", "none.toml: cannot be read: [Errno 2] No such file or directory: 'none.toml'"),
         ("folder", "folder: cannot be read: [Errno 21] Is a directory: 'folder'"),
         ("latin1.toml", "latin1.toml: cannot be read: 'utf-8' codec can't decode byte 0xe9"),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 
 __all__ = ["layer"]

@@ -16,7 +16,7 @@ from cocotb.triggers import RisingEdge
 
 from locallearn.fpga.primitives import primitive_models
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import LayerPlan, lane_rotation
+from locallearn.quant.layer_plan import LayerPlan, lane_rotation
 from locallearn.rtl.bank import LaneBank, control_layout
 from locallearn.rtl.target import ECP5, GENERIC, ICE40UP, SINGLE_PORT, Target
 from locallearn.sim.bench import cycle, parameters, ports, start

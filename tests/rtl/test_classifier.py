@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.spec import LayerSpec
 from locallearn.rtl.classifier import Classifier
 from locallearn.rtl.layouts import activation_layout
@@ -141,7 +141,9 @@ async def scores_and_projects(dut: Any) -> None:
 
         error = any_error(plan, scores)
         padded = np.zeros(plan.groups * plan.lanes, np.int64)
-        padded[: plan.neurons] = classifier.back_project(plan, feedback, error, activations) << (plan.max_decay - decay)
+        padded[: plan.neurons] = (activations > 0) * classifier.back_project(plan, feedback, error) << (
+            plan.max_decay - decay
+        )
         expected = padded.reshape(plan.groups, plan.lanes)
         groups, zero, took = await backward(dut, plan, error)
         assert groups == expected.tolist(), (

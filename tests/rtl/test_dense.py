@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from locallearn.quant import classifier
 from locallearn.quant.formats import QFormat
-from locallearn.quant.network import GoldenLayer, LayerTrace
-from locallearn.quant.plan import LayerPlan, NetworkPlan
+from locallearn.quant.layer_plan import LayerPlan
+from locallearn.quant.network import GoldenDense, LayerTrace
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import LAYER_COUNTERS, Kind, regions
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.dense import DenseLayer
@@ -104,7 +105,7 @@ class LayerBench:
         network = NetworkPlan(case.spec)
         self.plan = plan = network.layers[case.index]
         self._dut = dut
-        self._golden = GoldenLayer(plan)
+        self._golden = GoldenDense(plan)
         self._host = Host(dut, network, plan)
         self._next = network.layers[case.index + 1] if case.index + 1 < len(network.layers) else None
         paces = [pace(kind, random.getrandbits(32)) for kind in (idle, stall, stall)]
@@ -113,7 +114,8 @@ class LayerBench:
         self._output = Sink(dut, "o", event_layout(self._next), paces[2]) if self._next else None
         self._expected_results: list[Payload] = []
         self._expected_output: list[Payload] = []
-        self._decay = self._begun = self._busy_cycles = 0
+        self._begun = self._busy_cycles = 0
+        self._decay = 0.0
         self._last: LayerTrace | None = None
         self._last_error: NDArray[np.int64] | None = None
 
@@ -154,11 +156,11 @@ class LayerBench:
             bias = (self._next.inputs, self._next.input_format.half)
             self._expected_output += _stream([*active, bias], shown, label is not None, plan)
 
-    def begin(self, decay: int) -> None:
+    def begin(self, decay: float) -> None:
         """Samples may be sent from now on, to be learned at this rate."""
         self._decay = decay
         if self.plan.max_decay:
-            self._dut.decay.value = decay
+            self._dut.decay.value = int(decay * 2**self.plan.decay_fraction)
         self._dut.busy.value = 1
         self._begun = cycle()
 
@@ -180,7 +182,7 @@ class LayerBench:
         if self._output is not None:
             self._output.expect_nothing_more()
 
-    async def work(self, samples: Iterable[tuple[NDArray[np.int64], int | None]], decay: int) -> None:
+    async def work(self, samples: Iterable[tuple[NDArray[np.int64], int | None]], decay: float) -> None:
         """Begin, send all of these, finish."""
         self.begin(decay)
         for x, label in samples:
@@ -252,7 +254,7 @@ async def learns_like_the_golden_model(dut: Any, idle: str, stall: str) -> None:
     for _ in range(2):
         for _ in range(2):
             labels = [random.choice((None, *[random.randrange(plan.classes)] * 4)) for _ in range(8)]
-            await layer.work([(layer.any_sample(), label) for label in labels], random.randint(0, plan.max_decay))
+            await layer.work([(layer.any_sample(), label) for label in labels], any_decay(plan))
         await layer.compare()
 
 
@@ -304,6 +306,11 @@ async def infers_in_the_stated_time(dut: Any) -> None:
     assert intervals == [expected] * 4, f"expected {expected} cycles a sample, actual {intervals}"
 
 
+def any_decay(plan: LayerPlan) -> float:
+    """As fine as the layer's decay is."""
+    return random.randint(0, plan.max_decay << plan.decay_fraction) / 2**plan.decay_fraction
+
+
 def network(*layers: LayerSpec, inputs: int = 20, rate_shift: int = 3, **changes: Any) -> NetworkSpec:
     given = {"classes": 10, "input": InputSpec(inputs), "training": TrainingSpec(rate_shift, decay=(0, 2))}
     return NetworkSpec("bench", layers=layers, **(given | changes))
@@ -327,7 +334,10 @@ def network(*layers: LayerSpec, inputs: int = 20, rate_shift: int = 3, **changes
             ),
             id="100 classes",
         ),
-        pytest.param(Case(network(LayerSpec(20, 9), LayerSpec(3)), 0, SINGLE_PORT), id="2 banks, single-port"),
+        pytest.param(
+            Case(network(LayerSpec(20, 9), LayerSpec(3), training=TrainingSpec(3, (0, 1.5))), 0, SINGLE_PORT),
+            id="2 banks, single-port, a decay of fractions",
+        ),
         pytest.param(Case(network(LayerSpec(30, 21)), 0), id="3 banks"),
     ],
 )

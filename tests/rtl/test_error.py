@@ -10,7 +10,7 @@ from cocotb.triggers import RisingEdge
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
-from locallearn.quant.plan import ERROR_TABLE, LayerPlan
+from locallearn.quant.layer_plan import ERROR_TABLE, LayerPlan
 from locallearn.quant.spec import LayerSpec
 from locallearn.rtl.error import ErrorUnit
 from locallearn.rtl.hinge import HingeUnit

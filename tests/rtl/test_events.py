@@ -9,7 +9,7 @@ import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
 
-from locallearn.quant.plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
+from locallearn.quant.layer_plan import EVENT_MARGIN, SAMPLES_HELD, LayerPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec
 from locallearn.rtl.events import EventBuffer
 from locallearn.rtl.layouts import event_layout, sample_layout

@@ -11,7 +11,8 @@ from cocotb.triggers import RisingEdge
 
 from locallearn.fpga.primitives import primitive_models
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
+from locallearn.quant.spec import InputSpec
 from locallearn.rtl.lanes import Lane
 from locallearn.rtl.target import ECP5, GENERIC, ICE40UP, Target
 from locallearn.sim.bench import cycle, parameters, start
@@ -117,7 +118,7 @@ def any_weight(plan: LayerPlan) -> int:
 
 def any_operation(plan: LayerPlan, **changes: Any) -> Operation:
     given = {
-        "x": at_limits(0, plan.input_format.max),
+        "x": at_limits(plan.input_format.min, plan.input_format.max),
         "weight": any_weight(plan),
         "g": random.choice((None, any_error(plan))),
         "noise": at_limits(0, (1 << plan.noise_bits) - 1),
@@ -194,6 +195,8 @@ async def updates_saturate_both_ways(dut: Any) -> None:
             GENERIC,
             id="narrow",
         ),
+        pytest.param(layer(input=InputSpec(12, 8, 7, signed=True)), ECP5, id="signed, ecp5"),
+        pytest.param(layer(input=InputSpec(12, 8, 7, signed=True)), ICE40UP, id="signed, ice40up"),
         # All products are below a weight's unit, and only with noise do they make changes.
         pytest.param(layer(rate_shift=17, noise_bits=16), GENERIC, id="shift 21"),
         pytest.param(layer(weight=QFormat(16, 14, signed=True), rate_shift=0), GENERIC, id="shift 1"),

@@ -11,7 +11,7 @@ from cocotb.triggers import RisingEdge
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.spec import LayerSpec
 from locallearn.rtl.lead import Lead
 from locallearn.rtl.timing import SCORE

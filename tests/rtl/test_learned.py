@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import NOISE_LEAP, LayerPlan
+from locallearn.quant.lfsr import LeapingLfsr
 from locallearn.quant.spec import LayerSpec
 from locallearn.rtl.learned import LearnedClassifier
 from locallearn.rtl.target import GENERIC
@@ -64,6 +65,10 @@ async def scores_projects_and_learns(dut: Any) -> None:
     plan = parameters()
     await start(dut)
     stated = group_cycles(plan)
+    noise = LeapingLfsr(plan.matrix_noise_seed, NOISE_LEAP)
+    dut.noise_seed.value, dut.load_noise.value = plan.matrix_noise_seed, 1
+    await RisingEdge(dut.clk)
+    dut.load_noise.value = 0
     for number in range(12):
         if number % 4 == 0:
             matrix = any_matrix(plan)
@@ -82,7 +87,7 @@ async def scores_projects_and_learns(dut: Any) -> None:
 
         error = any_error(plan, scores)
         padded = np.zeros(plan.groups * plan.lanes, np.int64)
-        padded[: plan.neurons] = classifier.back_project(plan, matrix, error, activations)
+        padded[: plan.neurons] = (activations > 0) * classifier.back_project(plan, matrix, error)
         expected = (padded << (plan.max_decay - decay)).reshape(plan.groups, plan.lanes)
         groups, zero, took = await backward(dut, plan, error)
         assert_same(f"cycle {cycle()}: error of lane", expected, groups)
@@ -93,7 +98,8 @@ async def scores_projects_and_learns(dut: Any) -> None:
         while not dut.idle.value:
             await RisingEdge(dut.clk)
             assert cycle() - begun < plan.neurons + 20, f"cycle {cycle()}: expected idle, actual busy"
-        matrix = classifier.learn(plan, matrix, error << (plan.max_decay - decay), activations)
+        matrix = classifier.learn(plan, matrix, error << (plan.max_decay - decay), activations, noise)
+        assert_same(f"cycle {cycle()}: noise", noise.state, dut.noise.value.to_unsigned())
         assert_same(f"cycle {cycle()}: matrix", matrix, await load(dut, plan))
 
 

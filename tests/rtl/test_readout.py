@@ -8,7 +8,7 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from locallearn.quant.formats import QFormat
-from locallearn.quant.plan import LayerPlan
+from locallearn.quant.layer_plan import LayerPlan
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.timing import READOUT

@@ -8,8 +8,9 @@ import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
 
+from locallearn.quant.layer_plan import SAMPLES_HELD
 from locallearn.quant.packets import Opcode, pack, record_size, result_fields
-from locallearn.quant.plan import SAMPLES_HELD, NetworkPlan
+from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec
 from locallearn.rtl.layouts import result_layout
 from locallearn.rtl.results import ResultEncoder

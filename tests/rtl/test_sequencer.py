@@ -10,7 +10,7 @@ import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
 
-from locallearn.quant.plan import SAMPLES_HELD, LayerPlan
+from locallearn.quant.layer_plan import SAMPLES_HELD, LayerPlan
 from locallearn.rtl.layouts import sample_layout
 from locallearn.rtl.sequencer import Sequencer, token_layout
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target

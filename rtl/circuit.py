@@ -1,0 +1,13 @@
+"""What there are circuits for."""
+
+from locallearn.quant.errors import SpecError
+from locallearn.quant.spec import ConvSpec, NetworkSpec
+
+__all__ = ["check_circuit"]
+
+
+def check_circuit(spec: NetworkSpec) -> None:
+    """Raises SpecError, naming the layer, for what only the models can do so far."""
+    for number, layer in enumerate(spec.layers):
+        if isinstance(layer, ConvSpec):
+            raise SpecError(f"layers[{number}]: there is no circuit for a convolution yet, it learns in models only")
