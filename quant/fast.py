@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.fast_conv import FastConv
-from locallearn.quant.fast_dense import FastDense, FastLayer
+from locallearn.quant.fast_dense import FastDense
+from locallearn.quant.fast_layer import FastLayer
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.network import BatchTrace, LayerCounters, Model, Pixels
 from locallearn.quant.spec import NetworkSpec
@@ -58,12 +59,12 @@ class FastNetwork(Model):
         here: Any = slice(None)
         answered = np.full(len(x), shape[1] - 1)
         for index, layer in enumerate(self._layers):
-            x, classes, errors, lead = layer.run(x, labels[here], layer not in self._waiting, self.decay[index])
-            activations[index][here] = x
-            predicted[here, index:] = classes[:, None]
-            error_size[here, index] = errors
+            batch = layer.run(x, labels[here], layer not in self._waiting, self.decay[index])
+            activations[index][here] = x = batch.activations
+            predicted[here, index:] = batch.predicted[:, None]
+            error_size[here, index] = batch.error_size
             if layer.plan.can_exit:
-                stops = (labels[here] < 0) & (lead >= self.exits[index])
+                stops = (labels[here] < 0) & (batch.leads >= self.exits[index])
                 came = np.arange(len(labels))[here]
                 answered[came[stops]] = index
                 self._layers[index + 1].pass_over(x[stops])

@@ -196,7 +196,7 @@ def test_model_is_compiled_unless_numba_is_missing(monkeypatch: pytest.MonkeyPat
     with connect(spec, "model") as model, connect(spec, "numpy") as numpy:
         assert (model.name, numpy.name) == ("model", "numpy")
     monkeypatch.setitem(sys.modules, "numba", None)
-    for name in ("fast", "fast_dense", "fast_conv"):
+    for name in ("fast", "fast_dense", "fast_conv", "fast_layer", "fast_kernels"):
         monkeypatch.delitem(sys.modules, f"locallearn.quant.{name}")
     with connect(spec, "model") as model:
         assert model.name == "numpy"
