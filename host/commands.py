@@ -230,7 +230,7 @@ def _made_samples(spec: NetworkSpec, count: int) -> tuple[NDArray[np.uint8], NDA
     pixels = rng.integers(1, 256, (count, spec.input.size))
     density = rng.random((count, 1)).round(1)
     kept = rng.random(pixels.shape) < density
-    return (pixels * kept).astype(np.uint8), rng.integers(0, spec.classes, count)
+    return np.where(kept, pixels, spec.input.zero).astype(np.uint8), rng.integers(0, spec.classes, count)
 
 
 def bench_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
@@ -363,8 +363,10 @@ def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 def traffic_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.host.traffic import traffic_rows, traffic_table
+    from locallearn.rtl.circuit import check_circuit
 
     spec = _load_spec(args)
+    check_circuit(spec)
     plan = NetworkPlan(spec)
     activity, counters = _activity(args, plan)
     rows = traffic_rows(plan, activity, args.batch, counters)

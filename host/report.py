@@ -7,30 +7,29 @@ from importlib import metadata
 from typing import Any
 
 from locallearn.host.device import Counters
-from locallearn.quant.plan import NetworkPlan
 
 __all__ = ["counter_figures", "event_bound", "speed_figures", "versions"]
 
 
-def event_bound(plan: NetworkPlan, counters: Counters) -> float:
+def event_bound(counters: Counters) -> float:
     """Cycles a training sample if every cycle of the slowest layer read a weight row.
 
-    events x groups for the forward pass, and as much again for the fraction of samples that are learned from.
+    Those of the forward pass, and as much again for the fraction of samples that are learned from.
     """
     return max(
-        layer.events * p.groups * (1 + layer.learned / counters.samples) / counters.samples
-        for p, layer in zip(plan.layers, counters.layers, strict=True)
+        (layer.words_read - layer.words_written) * (1 + layer.learned / counters.samples) / counters.samples
+        for layer in counters.layers
     )
 
 
-def speed_figures(plan: NetworkPlan, counters: Counters, seconds: float) -> dict[str, Any]:
+def speed_figures(counters: Counters, seconds: float) -> dict[str, Any]:
     """How fast `counters.samples` training samples went. A golden model has no cycles."""
     samples = counters.samples
     return {
         "samples": samples,
         "throughput[samples/s]": round(samples / seconds, 1),
         "cycles_per_sample": None if counters.cycles is None else round(counters.cycles / samples, 2),
-        "event_bound_cycles": round(event_bound(plan, counters), 2),
+        "event_bound_cycles": round(event_bound(counters), 2),
         "learned_fraction": [round(layer.learned / samples, 4) for layer in counters.layers],
     }
 

@@ -143,7 +143,7 @@ def _learn(
     counters = device.counters()
     if not len(results):
         return {"samples": 0}
-    figures = {"train_accuracy[%]": results.accuracy(labels)} | speed_figures(device.plan, counters, seconds)
+    figures = {"train_accuracy[%]": results.accuracy(labels)} | speed_figures(counters, seconds)
     return figures | {"counters": counter_figures(counters)}
 
 

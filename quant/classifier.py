@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from locallearn.quant.layer_plan import ERROR_TABLE, LayerPlan, see_noise
 from locallearn.quant.lfsr import LeapingLfsr, bit_stream
 
-__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "lead", "learn", "matrices", "scores"]
+__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "lead", "learn", "matrices", "scores", "summed"]
 
 Ints = NDArray[np.int64]
 
@@ -64,6 +64,12 @@ def scores(plan: LayerPlan, matrix: Ints, features: Ints) -> Ints:
 def classify(scores: Ints) -> int:
     """The class with the largest score; of equals the first."""
     return int(scores.argmax())
+
+
+def summed(plan: LayerPlan, scores: Ints, plan_below: LayerPlan, scores_below: Ints) -> Ints:
+    """The scores of two layers added, both in units of their softmax; shape (..., classes), exact."""
+    unit = max(plan.score_unit, plan_below.score_unit)
+    return (scores << (unit - plan.score_unit)) + (scores_below << (unit - plan_below.score_unit))
 
 
 def lead(scores: Ints) -> int:

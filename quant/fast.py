@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.quant import classifier
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.fast_conv import FastConv
 from locallearn.quant.fast_dense import FastDense
@@ -58,10 +59,15 @@ class FastNetwork(Model):
         # Which samples have come so far.
         here: Any = slice(None)
         answered = np.full(len(x), shape[1] - 1)
+        scores = np.zeros((0, 0), np.int64)
         for index, layer in enumerate(self._layers):
             batch = layer.run(x, labels[here], layer not in self._waiting, self.decay[index])
             activations[index][here] = x = batch.activations
             predicted[here, index:] = batch.predicted[:, None]
+            if layer.plan.sums_scores:
+                below = self._layers[index - 1].plan
+                predicted[here, index] = classifier.summed(layer.plan, batch.scores, below, scores).argmax(axis=1)
+            scores = batch.scores
             error_size[here, index] = batch.error_size
             if layer.plan.can_exit:
                 stops = (labels[here] < 0) & (batch.leads >= self.exits[index])
@@ -69,6 +75,7 @@ class FastNetwork(Model):
                 answered[came[stops]] = index
                 self._layers[index + 1].pass_over(x[stops])
                 here, x = came[~stops], x[~stops]
+                scores = scores[~stops] if layer.plan.scores_are_summed else scores
         if labels.max(initial=-1) >= 0:
             for layer in self._waiting:
                 index = layer.plan.index

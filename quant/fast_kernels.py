@@ -56,6 +56,7 @@ class Numbers(NamedTuple):
     noise_bits: int
     dropped: int
     can_exit: bool
+    scores_are_summed: bool
     learned: bool
     matrix_fraction: int
     score_drop: int
@@ -110,6 +111,7 @@ class Batch(NamedTuple):
     predicted: NDArray[np.int64]  # (n,)
     error_size: NDArray[np.int64]  # (n,)
     leads: NDArray[np.int64]  # (n,), where samples can stop
+    scores: NDArray[np.int64]  # (n, classes), where they are summed
 
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
@@ -394,6 +396,8 @@ def run_dense(x, labels, learns, decay, table, numbers, state, scratch, batch): 
         count, predicted[k] = _infer_dense(x[k], labels[k] >= 0, numbers, state, scratch, batch.activations[k])
         if numbers.can_exit:
             batch.leads[k] = _lead(predicted[k], scratch)
+        if numbers.scores_are_summed:
+            batch.scores[k] = scratch.scores
         if learns and labels[k] >= 0:
             batch.error_size[k] = _find_error(labels[k], predicted[k], table, numbers, scratch)
             learn_dense(scratch.error, batch.error_size[k], count, decay, numbers, state, scratch)
@@ -615,6 +619,8 @@ def run_conv(x, labels, learns, decay, table, shape, numbers, state, scratch, ma
         predicted[k] = _infer_conv(x[k], shape, numbers, state, scratch, maps, activations)
         if numbers.can_exit:
             batch.leads[k] = _lead(predicted[k], scratch)
+        if numbers.scores_are_summed:
+            batch.scores[k] = scratch.scores
         if learns and labels[k] >= 0:
             size = batch.error_size[k] = _find_error(labels[k], predicted[k], table, numbers, scratch)
             learn_conv(scratch.error, size, decay, shape, numbers, state, scratch, maps, activations)

@@ -75,6 +75,7 @@ class FastLayer(ABC):
             plan.noise_bits,
             plan.dropped,
             plan.can_exit,
+            plan.scores_are_summed,
             plan.classifier.learns,
             plan.classifier.format.fraction,
             plan.score_drop,
@@ -142,7 +143,9 @@ class FastLayer(ABC):
 
 def empty_batch(plan: LayerPlan, samples: int) -> Batch:
     """What `run` fills."""
-    return Batch(np.zeros((samples, plan.outputs), np.uint8), *np.zeros((3, samples), np.int64))
+    predicted, error_size, leads = np.zeros((3, samples), np.int64)
+    scores = np.zeros((samples if plan.scores_are_summed else 0, plan.classes), np.int64)
+    return Batch(np.zeros((samples, plan.outputs), np.uint8), predicted, error_size, leads, scores)
 
 
 def split_decay(decay: float) -> Decay:

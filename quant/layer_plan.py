@@ -235,6 +235,21 @@ class LayerPlan:
         return self.score_max.bit_length() + self.signed_scores
 
     @property
+    def sums_scores(self) -> bool:
+        """Scores of the layer before are added to its own to find its answer."""
+        return self.spec.sum_scores and self.index == len(self.spec.layers) - 1
+
+    @property
+    def scores_are_summed(self) -> bool:
+        """Its scores are one of the two."""
+        return self.spec.sum_scores and self.index >= len(self.spec.layers) - 2
+
+    @property
+    def score_unit(self) -> int:
+        """What is a unit to a softmax, as a power of two of the scores' units; to scores S twice as large as S'."""
+        return self.score_shift + (self.classifier.loss == "squared-hinge")
+
+    @property
     def can_exit(self) -> bool:
         """Unlabelled samples can stop here."""
         return self.spec.early_exit and self.index + 1 < len(self.spec.layers)

@@ -64,7 +64,7 @@ class LayerTrace:
     features                  (features,): what the classifier sees of them, of a dense layer all
     winners                   (outputs,): of a convolution, which place of its pool each activation comes from
     scores                    (classes,): S or S' of `classifier`
-    predicted                 the class with the largest score
+    predicted                 the class with the largest score, or sum of scores
     error                     (classes,): what the layer learns from, or None where there was no label
     error_size                of that, see `classifier.error_size`; 0 without a label
     """
@@ -302,6 +302,10 @@ class GoldenNetwork(Model):
                 # They have been passed on, with the bias that says that they are not wanted.
                 self.layers[layer.plan.index + 1].counters.events += int(np.count_nonzero(activations)) + 1
                 break
+        if self.spec.sum_scores and len(traces) == len(self.layers):
+            (below, last), plans = traces[-2:], self.plan.layers[-2:]
+            sums = classifier.summed(plans[1], last.scores, plans[0], below.scores)
+            traces[-1] = replace(last, predicted=classifier.classify(sums))
         if label is None:
             return traces
         errors = [layer.error(trace, label) for layer, trace in zip(self.layers, traces, strict=True)]

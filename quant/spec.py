@@ -39,6 +39,7 @@ __all__ = [
     "LayerSpec",
     "NetworkSpec",
     "TrainingSpec",
+    "linear_decay",
     "load_spec",
     "preset_names",
 ]
@@ -167,6 +168,7 @@ class NetworkSpec:
                  that equal scores would make no error at all
     noise_bits   random bits of the stochastic rounding
     early_exit   the chip can let unlabelled samples stop at any layer that is sure of them, see `NetworkPlan.exits`
+    sum_scores   the last layer's answer is by its scores and those of the layer before it, added
 
     Raises SpecError, naming the field, where a value is impossible.
     """
@@ -180,6 +182,7 @@ class NetworkSpec:
     error_bits: int | None = None
     noise_bits: int = 8
     early_exit: bool = False
+    sum_scores: bool = False
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
     def __post_init__(self) -> None:
@@ -195,8 +198,12 @@ class NetworkSpec:
             raise SpecError("layers: none given, at least one [[layers]] is needed")
         if len(self.layers) > MAX_LAYERS:
             raise SpecError(f"layers: {len(self.layers)} given, at most {MAX_LAYERS} are possible")
-        if not isinstance(self.early_exit, bool):
-            raise SpecError(f"early_exit = {self.early_exit!r}: must be true or false")
+        for name in ("early_exit", "sum_scores"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise SpecError(f"{name} = {value!r}: must be true or false")
+        if self.sum_scores and len(self.layers) == 1:
+            raise SpecError("sum_scores = true: there is one layer, two are needed")
         for number, layer in enumerate(self.layers):
             where = f"layers[{number}]"
             layer.check(where)
@@ -478,8 +485,9 @@ def _to_table(spec: NetworkSpec) -> dict[str, Any]:
     table = {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
     for name in ("activation", "weight"):
         del table[name]["signed"]
-    if not spec.early_exit:
-        del table["early_exit"]
+    for name in ("early_exit", "sum_scores"):
+        if not table[name]:
+            del table[name]
     table["layers"] = [layer.to_table() for layer in spec.layers]
     table["training"] = {k: v for k, v in table["training"].items() if v is not None}
     table["training"]["decay"] = list(table["training"]["decay"])

@@ -396,6 +396,7 @@ class NaiveNetwork:
     """All layers; what `GoldenNetwork` is, and what it is compared with."""
 
     def __init__(self, spec: NetworkSpec) -> None:
+        self.spec = spec
         self.layers: list[NaiveLayer] = []
         for index, layer in enumerate(spec.layers):
             kind = NaiveConv if isinstance(layer, ConvSpec) else NaiveLayer
@@ -412,6 +413,14 @@ class NaiveNetwork:
             if label is None and layer.leads_by(lead, traces[-1].scores):
                 self.layers[len(traces)].counters["events"] += sum(activation > 0 for activation in x) + 1
                 break
+        if self.spec.sum_scores and len(traces) == len(self.layers):
+            (below, last), layers = traces[-2:], self.layers[-2:]
+            # In units of each classifier's temperature, which is what makes scores of two comparable.
+            sums = [
+                Fraction(one, layers[0].temperature) + Fraction(other, layers[1].temperature)
+                for one, other in zip(below.scores, last.scores, strict=True)
+            ]
+            traces[-1] = replace(last, predicted=sums.index(max(sums)))
         errors = [
             traces[-1].error if layer.classifier.error == "top" else t.error
             for layer, t in zip(self.layers, traces, strict=False)

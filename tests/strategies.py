@@ -109,6 +109,7 @@ def specs(
         error_bits=error_bits,
         noise_bits=draw(st.integers(1, 16)),
         early_exit=not usual and draw(st.booleans()),
+        sum_scores=not usual and layer_count > 1 and draw(st.booleans()),
         training=TrainingSpec(
             draw(rate_shifts(*common)),
             decay,

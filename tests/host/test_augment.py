@@ -106,6 +106,15 @@ def test_every_centre_is_as_likely() -> None:
     assert set((25 - clipped.sum(axis=1)).tolist()) == {4, 6, 9}
 
 
+@pytest.mark.parametrize("spec", [AugmentSpec(shift=2), AugmentSpec(cutout=3), AugmentSpec(drop=0.5)])
+def test_what_is_empty_has_the_value_that_is_told(spec: AugmentSpec) -> None:
+    pixels = np.full((50, 25), 7, np.uint8)
+    black = augment(pixels, (5, 5), spec, np.random.default_rng(0))
+    grey = augment(pixels, (5, 5), spec, np.random.default_rng(0), 128)
+    assert set(np.unique(black)) == {0, 7}
+    np.testing.assert_array_equal(np.where(black == 0, 128, 7), grey)
+
+
 def test_as_many_pixels_are_dropped_as_told() -> None:
     """Of images without rows and columns too."""
     kept = augment(np.ones((4000, 25), np.uint8), (25,), AugmentSpec(drop=0.25), np.random.default_rng(0))

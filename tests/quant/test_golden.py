@@ -170,3 +170,17 @@ def test_step_refuses_what_does_not_fit(x: np.ndarray, label: int, decay: tuple[
     golden.decay = decay
     with pytest.raises(ValueError, match=re.escape(message)):
         golden.step(x, label)
+
+
+def test_quantise_takes_the_middle_grey_and_puts_channels_last() -> None:
+    spec = NetworkSpec("", 2, InputSpec(12, 8, 7, signed=True, shape=(3, 2, 2)), (LayerSpec(1),))
+    # Red, green and blue of four pixels, channel by channel as data sets have them.
+    image = np.array([[0, 1, 2, 3, 128, 129, 130, 131, 252, 253, 254, 255]], np.uint8)
+    expected = [[-128, 0, 124, -127, 1, 125, -126, 2, 126, -125, 3, 127]]
+    assert_same("pixel", expected, quantise_pixels(spec, image))
+
+
+@pytest.mark.parametrize(("signed", "expected"), [(False, [0, 1, 15]), (True, [-8, -7, 7])])
+def test_quantise_drops_low_bits(signed: bool, expected: list[int]) -> None:
+    spec = NetworkSpec("", 2, InputSpec(3, 4, 3, signed=signed), (LayerSpec(1),))
+    assert_same("pixel", [expected], quantise_pixels(spec, np.array([[15, 16, 255]], np.uint8)))

@@ -1,7 +1,9 @@
 """Derived numbers: every width holds its extremes, and the extremes are reached."""
 
+import math
 import re
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +20,7 @@ from locallearn.quant.formats import QFormat
 from locallearn.quant.layer_plan import ERROR_TABLE, EVENT_MARGIN, LayerPlan, lane_rotation
 from locallearn.quant.network import GoldenNetwork
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, linear_decay
 from tests.compare import assert_same
 from tests.naive import exponential
 from tests.strategies import specs
@@ -344,3 +346,24 @@ def test_initial_weights_are_uniform() -> None:
     counts = np.bincount(weights.ravel() + largest, minlength=2 * largest + 1)
     # 80 000 / 129 = 620 each, give or take 25: five times that does not happen.
     assert 495 < counts.min() <= counts.max() < 745
+
+
+@pytest.mark.parametrize("decay", [0, 2, 0.5, 1.25, 2 + 1 / 256, 3 - 1 / 256])
+def test_decays_of_fractions_make_the_rate_in_the_mean(decay: float) -> None:
+    """Over all bytes that the noise can end with, the mean of 2^-shift lies as far between two powers as the decay."""
+    plan = LayerPlan(NetworkSpec("", 2, InputSpec(1), (LayerSpec(1),), training=TrainingSpec(decay=(0, 3))), 0)
+    shifts = [plan.decay_shift(decay, byte << 56 | 12345) for byte in range(256)]
+    below, above = math.floor(decay), math.ceil(decay)
+    assert set(shifts) <= {below, above}
+    mean = sum(Fraction(1, 2**shift) for shift in shifts) / 256
+    share = Fraction(above) - Fraction(decay)
+    assert mean == share * Fraction(1, 2**below) + (1 - share) * Fraction(1, 2**above)
+
+
+@pytest.mark.parametrize(("epochs", "to"), [(1, 1.0), (4, 0.5), (20, 0.02), (7, 1 / 256)])
+def test_linear_decay(epochs: int, to: float) -> None:
+    """The mean rate of every epoch is on the line from 1 to `to`, at the epoch's middle."""
+    for epoch, decay in enumerate(linear_decay(epochs, to)):
+        below, above = math.floor(decay), math.ceil(decay)
+        rate = 2.0**-below if below == above else (above - decay) * 2.0**-below + (decay - below) * 2.0**-above
+        assert rate == pytest.approx(1 - (1 - to) * (epoch + 0.5) / epochs, abs=2**-above / 256)
