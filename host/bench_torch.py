@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from locallearn.quant.network import quantise_pixels
-from locallearn.quant.spec import NetworkSpec
+from locallearn.quant.spec import ConvSpec, LayerSpec, NetworkSpec
 from locallearn.reference.layers import Dense
 from locallearn.reference.local_errors import LocalErrors
 
-__all__ = ["learn_local_errors", "torch_learners"]
+__all__ = ["LayerByLayer", "learn_local_errors", "torch_learners"]
 
 
 @contextmanager
@@ -35,11 +34,22 @@ def torch_learners(
         quantised = quantise_pixels(spec, pixels).astype(np.float32)
         x = torch.from_numpy(np.ldexp(quantised, -spec.input.fraction))
         y = torch.from_numpy(labels)
-        local, network = partial(_local_errors, spec), partial(_sequential, spec)
+        if spec.input.map is not None:
+            x = x.view(-1, *spec.input.map).permute(0, 3, 1, 2).contiguous()
+        local, network = partial(_local_errors, spec), partial(_Sequential, spec)
 
         def learner(learn: Callable[..., None], rule: object, batch: int, rate: float) -> Callable[[int], None]:
             return lambda count: learn(rule, x[:count], y[:count], batch, rate)
 
+        if any(isinstance(layer, ConvSpec) for layer in spec.layers):
+            layers = partial(LayerByLayer, spec)
+            yield {
+                "torch local, batch 16": learner(_learn_backprop, layers(), 16, 0.05),
+                "torch backprop, batch 1": learner(_learn_backprop, network(), 1, 0.005),
+                "torch backprop, batch 16": learner(_learn_backprop, network(), 16, 0.05),
+                "torch backprop, batch 128": learner(_learn_backprop, network(), 128, 0.1),
+            }
+            return
         yield {
             "torch local, batch 1": learner(learn_local_errors, local(), 1, 0.01),
             "torch local, batch 128": learner(learn_local_errors, local(), 128, 0.2),
@@ -100,22 +110,67 @@ def _learn_batches(rule: LocalErrors, x: Tensor, targets: Tensor, batch: int, ra
             below = y
 
 
-def _sequential(spec: NetworkSpec) -> nn.Sequential:
+class LayerByLayer(nn.Module):
+    """The same layers, each with a trained linear classifier of its own, as autograd has it: no layer's input passes a
+    gradient down. The mean loss of all classifiers is each one's own, as far as its layer is concerned."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        with _seeded(spec):
+            self._layers = nn.ModuleList(_hidden(spec, number) for number in range(len(spec.layers)))
+            self._views = nn.ModuleList(_view(layer) for layer in spec.layers)
+            sizes = (spec.features(number) for number in range(len(spec.layers)))
+            self._classifiers = nn.ModuleList(nn.Linear(size, spec.classes) for size in sizes)
+
+    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        losses = []
+        for layer, view, classifier in zip(self._layers, self._views, self._classifiers, strict=True):
+            x = layer(x.detach())
+            losses.append(functional.cross_entropy(classifier(view(x)), targets))
+        return torch.stack(losses).sum()
+
+
+class _Sequential(nn.Sequential):
     """The same hidden layers and a trained linear output layer."""
-    sizes = (spec.input.size, *(layer.neurons for layer in spec.layers))
-    with torch.random.fork_rng(devices=[]):  # torch.nn draws from the process's one generator
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        last = len(spec.layers) - 1
+        with _seeded(spec):
+            hidden = [_hidden(spec, number) for number in range(last + 1)]
+            super().__init__(*hidden, nn.Flatten(), nn.Linear(spec.outputs(last), spec.classes))
+
+    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(self(x), targets)
+
+
+@contextmanager
+def _seeded(spec: NetworkSpec) -> Iterator[None]:
+    """torch.nn draws from the process's one generator."""
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.training.seed)
-        modules: list[nn.Module] = []
-        for inputs, neurons in pairwise(sizes):
-            modules += [nn.Linear(inputs, neurons), nn.ReLU()]
-        return nn.Sequential(*modules, nn.Linear(sizes[-1], spec.classes))
+        yield
 
 
-def _learn_backprop(network: nn.Sequential, x: Tensor, labels: Tensor, batch: int, rate: float) -> None:
+def _hidden(spec: NetworkSpec, number: int) -> nn.Sequential:
+    layer = spec.layers[number]
+    if isinstance(layer, LayerSpec):
+        return nn.Sequential(nn.Flatten(), nn.Linear(spec.inputs(number), layer.neurons), nn.ReLU())
+    shape = spec.input_map(number)
+    assert shape is not None
+    conv = nn.Conv2d(shape[2], layer.channels, layer.kernel, layer.stride, layer.border)
+    return nn.Sequential(conv, nn.ReLU(), *[nn.MaxPool2d(layer.pool)] * (layer.pool > 1))
+
+
+def _view(layer: LayerSpec | ConvSpec) -> nn.Module:
+    """What the classifier sees."""
+    cells = isinstance(layer, ConvSpec) and layer.resolution
+    return nn.Sequential(*[nn.AdaptiveAvgPool2d(cells)] * bool(cells), nn.Flatten())
+
+
+def _learn_backprop(network: LayerByLayer | _Sequential, x: Tensor, labels: Tensor, batch: int, rate: float) -> None:
     """As everybody writes it: cross-entropy, autograd, SGD."""
     optimiser = torch.optim.SGD(network.parameters(), lr=rate)
-    loss = nn.CrossEntropyLoss()
     for inputs, targets in zip(torch.split(x, batch), torch.split(labels, batch), strict=True):
         optimiser.zero_grad()
-        loss(network(inputs), targets).backward()
+        network.loss(inputs, targets).backward()
         optimiser.step()

@@ -11,7 +11,8 @@ from locallearn.host.bench import bench
 from locallearn.host.cli import main
 from locallearn.host.connect import connect
 from locallearn.host.datasets import load
-from locallearn.quant.spec import load_spec
+from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
 
 DIGITS = load_spec("digits")
 RULES = [f"torch {rule}, batch {batch}" for rule in ("local", "backprop") for batch in (1, 128)]
@@ -90,6 +91,23 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (line,) = [line for line in lines if line.split()[:1] == [row["name"]]]
         assert f"{row['throughput[samples/s]']:.0f}" in line
         assert f"{row['model_ratio']:.2f} x" in line
+
+
+@pytest.mark.torch
+def test_convolutions_in_torch() -> None:
+    """The same layers, and classifiers that see the same."""
+    from locallearn.host.bench_torch import LayerByLayer, torch_learners
+
+    layers = (ConvSpec(4, pool=2, resolution=2), ConvSpec(6, 2, 2, padding=1, resolution=0), LayerSpec(5))
+    spec = NetworkSpec("", 10, InputSpec(64, shape=(1, 8, 8)), layers)
+    digits = load("digits")
+    with torch_learners(spec, digits.train_x, digits.train_y) as learners:
+        assert list(learners) == ["torch local, batch 16", *(f"torch backprop, batch {n}" for n in (1, 16, 128))]
+        for learn in learners.values():
+            learn(40)
+    plan, network = NetworkPlan(spec), LayerByLayer(spec)
+    weights = sum(plan.neurons * plan.fan_in + (plan.features + 1) * 10 for plan in plan.layers)
+    assert sum(parameter.numel() for parameter in network.parameters()) == weights
 
 
 @pytest.mark.torch

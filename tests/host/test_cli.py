@@ -19,7 +19,7 @@ from locallearn.host.terminal import Terminal
 from locallearn.quant.errors import ToolError
 from locallearn.quant.network import GoldenNetwork
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import load_spec
+from locallearn.quant.spec import load_spec, preset_names
 
 
 def succeed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
@@ -201,7 +201,7 @@ def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
     code, line = fail(capsys, "train", "mnits")
     assert (code, line) == (
         3,
-        "locallearn: mnits: neither a preset (cifar10-conv, digits, mnist, mnist-small) nor a .toml file",
+        f"locallearn: mnits: neither a preset ({', '.join(preset_names())}) nor a .toml file",
     )
 
 

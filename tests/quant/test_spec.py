@@ -103,7 +103,7 @@ def test_presets(name: str) -> None:
 
 
 def test_preset_names() -> None:
-    assert preset_names() == ["cifar10-conv", "digits", "mnist", "mnist-small"]
+    assert preset_names() == ["cifar10-conv", "cifar10-conv-large", "digits", "fashion-conv", "mnist", "mnist-small"]
 
 
 def test_file_is_read(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_not_toml() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnits", "mnits: neither a preset (cifar10-conv, digits, mnist, mnist-small) nor a .toml file"),
+        ("mnits", f"mnits: neither a preset ({', '.join(preset_names())}) nor a .toml file"),
         ("none.toml", "none.toml: cannot be read: [Errno 2] No such file or directory: 'none.toml'"),
         ("folder", "folder: cannot be read: [Errno 21] Is a directory: 'folder'"),
         ("latin1.toml", "latin1.toml: cannot be read: 'utf-8' codec can't decode byte 0xe9"),
