@@ -300,12 +300,18 @@ def _add_study_commands(add: _Add) -> None:
         "data", nargs="?", default="digits", metavar="NAME|DIR|FILE", help="as for train --data (default: digits)"
     )
     _add_data_dir(command, "where data sets are")
-    command.add_argument(
+    network = command.add_mutually_exclusive_group()
+    network.add_argument(
         "--layers",
         nargs="+",
         metavar="LAYER",
         default=("128", "128"),
         help="128 is a dense layer, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling",
+    )
+    network.add_argument(
+        "--network",
+        metavar="PRESET|SPEC.toml",
+        help="layers, inputs and augmentation of the images as a network for the chip has them",
     )
     command.add_argument("--rules", nargs="+", metavar="RULE", help="local, backprop, dfa ... (default: all)")
     command.add_argument("--seeds", type=_whole(1), metavar="N", default=5, help="1 to N")
@@ -315,7 +321,9 @@ def _add_study_commands(add: _Add) -> None:
         "--rate", type=_rate, metavar="R", default=0.003, help="of Adam at the start; it falls to 0 as a cosine does"
     )
     _add_samples(command)
-    command.add_argument("--out", type=Path, metavar="DIR", help="of the runs (default: references/NAME-LAYERS)")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="of the runs (default: references/DATA-LAYERS or DATA-SPECNAME)"
+    )
 
     command = add(
         "traffic",

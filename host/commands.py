@@ -301,13 +301,20 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 def reference_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     with needing("reference", "torch", "PyTorch", "torch"):
         from locallearn.host.references import Study, run_study, study_summary, study_table
+        from locallearn.reference.hidden import layer_of
         from locallearn.reference.rules import RULES
 
+    spec = None if args.network is None else load_spec(args.network)
     data = datasets.load(args.data, args.data_dir)
+    if spec is not None:
+        datasets.check(data, spec)
     if args.validation is not None:
         data = datasets.validation(data, args.validation)
-    study = Study(data.name, data.held_out, args.limit, tuple(args.layers), args.epochs, args.batch, args.rate)
-    out = args.out or Path("references") / "-".join([data.name, *study.hidden])
+    layers = tuple(map(layer_of, args.layers))
+    study = Study(data.name, data.held_out, args.limit, layers, args.epochs, args.batch, args.rate)
+    if spec is not None:
+        study = study.with_network(spec)
+    out = args.out or Path("references") / study.name
     seeds = range(1, args.seeds + 1)
     try:
         with terminable():
@@ -317,7 +324,7 @@ def reference_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     rows = study_summary(runs)
     terminal.show(study_table(rows))
     terminal.say(f"{data.name}, {data.held_out}, {study.epochs} epochs; runs.jsonl in {out}")
-    return {"study": asdict(study), "rows": rows}, None
+    return {"study": study.settings, "rows": rows}, None
 
 
 def plot_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:

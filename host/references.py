@@ -5,11 +5,9 @@ runs.jsonl     a line for every run that is over: rule, seed, accuracy of each c
 """
 
 import json
-import math
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
+from locallearn.host.augment import augment
+from locallearn.host.augment import check as check_images
 from locallearn.host.datasets import Dataset, epoch_order
 from locallearn.host.files import append_record, write_record
 from locallearn.host.terminal import Terminal
 from locallearn.quant import machine
 from locallearn.quant.errors import DataError, RunError, SpecError
+from locallearn.quant.spec import AugmentSpec, NetworkSpec
+from locallearn.reference.hidden import described_layers, word_of
 from locallearn.reference.layers import Conv, Dense
 from locallearn.reference.rule import Rule
 from locallearn.reference.rules import RULES
@@ -47,19 +49,61 @@ class Study:
     data      name of the data set
     held_out  what accuracies are measured on
     limit     training samples an epoch; None takes all
-    hidden    layers: 128 is dense, conv32 a convolution of 5 x 5 with 32 channels and 2 x 2 max pooling
+    hidden    layers
     epochs    passes over the data
     batch     samples an update
     rate      of Adam in the first epoch; it falls to 0 as a cosine does
+    network   name of the description that the layers and all that follows come from, see `with_network`
+    classes   scores of a classifier; None takes as many as the data have
+    signed    a pixel x goes in as (x - 128) / 128; else as x / 255
+    augment   what is done to training images at random, anew every epoch
     """
 
     data: str
     held_out: str
     limit: int | None
-    hidden: tuple[str, ...]
+    hidden: tuple[Dense | Conv, ...]
     epochs: int
     batch: int
     rate: float
+    network: str | None = None
+    classes: int | None = None
+    signed: bool = False
+    augment: AugmentSpec = field(default_factory=AugmentSpec)
+
+    def with_network(self, spec: NetworkSpec) -> "Study":
+        """The same with the network of a description, fed as the chip is. Raises SpecError as `described_layers`."""
+        return replace(
+            self,
+            hidden=described_layers(spec),
+            network=spec.name,
+            classes=spec.classes,
+            signed=spec.input.signed,
+            augment=spec.training.augment,
+        )
+
+    @property
+    def zero(self) -> int:
+        """The pixel that goes in as 0."""
+        return 128 if self.signed else 0
+
+    @property
+    def name(self) -> str:
+        """Data and network, for a folder."""
+        return "-".join([self.data, *([self.network] if self.network else self._words)])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As settings.json has it."""
+        return asdict(self) | {"hidden": self._words}
+
+    @property
+    def _words(self) -> list[str]:
+        return [word_of(layer) for layer in self.hidden]
+
+
+_BEFORE_NETWORKS = {"network": None, "classes": None, "signed": False, "augment": asdict(AugmentSpec())}
+"""What a settings.json says that was written when there was nothing else."""
 
 
 def run_study(
@@ -67,15 +111,15 @@ def run_study(
 ) -> list[dict[str, Any]]:
     """Run what `out` does not have yet, and return all the runs that were asked for.
 
-    Raises SpecError for a rule or layers that there are not, DataError where convolutions meet no images, RunError
-    where `out` holds runs of another study or cannot be written.
+    Raises SpecError for a rule that there is not or a convolution behind a dense layer, DataError where convolutions
+    or the augmentation find too few rows and columns, RunError where `out` holds runs of another study or cannot be
+    written.
     """
     for name in rules:
         if name not in RULES:
             raise SpecError(f"{name}: no such rule; there is {', '.join(RULES)}")
-    hidden = [_layer(word) for word in study.hidden]
-    shape = _sample_shape(data, hidden)
-    train, test = (_samples(*part, shape) for part in ((data.train_x, data.train_y), (data.test_x, data.test_y)))
+    shape = _sample_shape(data, study.hidden)
+    check_images(data.shape, study.augment)
     file = _open(study, out)
     runs = _read(file)
     wanted = [(name, seed) for name in rules for seed in seeds]
@@ -84,11 +128,11 @@ def run_study(
             continue
         name, seed = key
         begun = time.monotonic()
-        rule = RULES[name](shape, hidden, data.classes, seed)
-        samples = min(study.limit or len(train[0]), len(train[0]))
+        rule = RULES[name](shape, study.hidden, study.classes or data.classes, seed)
+        samples = min(study.limit or len(data.train_x), len(data.train_x))
         show = terminal.task(f"{number}/{len(wanted)}: {name}, seed {seed}", study.epochs * samples)
-        _train(rule, study, seed, train, samples, show)
-        accuracies = _accuracies(rule, *test)
+        _train(rule, study, seed, data, shape, show)
+        accuracies = _accuracies(rule, study, data, shape)
         run = {
             "rule": name,
             "seed": seed,
@@ -130,7 +174,7 @@ def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("rule", no_wrap=True)
     for title in ("seeds", *(f"layer {number} [%]" for number in range(columns))):
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right")
     for row in rows:
         cells = [f"{mean:.2f}" for mean in row["mean_accuracy[%]"]]
         if row["deviation[%]"] is not None:
@@ -143,56 +187,60 @@ def study_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _train(
-    rule: Rule, study: Study, seed: int, train: tuple[Tensor, Tensor], samples: int, show: Callable[[int], None]
+    rule: Rule, study: Study, seed: int, data: Dataset, shape: tuple[int, ...], show: Callable[[int], None]
 ) -> None:
-    x, labels = train
+    """All rules with one seed see the same images in the same order, and so does the chip with that seed."""
     optimiser = torch.optim.Adam(rule.parameters, lr=study.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, study.epochs)
+    chunk = _BATCHES_SHOWN * study.batch
     done = 0
     for epoch in range(study.epochs):
-        order = torch.from_numpy(epoch_order(seed, epoch, len(x), samples))
-        for part in order.split(_BATCHES_SHOWN * study.batch):
-            rule.learn(x[part], labels[part], study.batch, optimiser)
-            done += len(part)
+        order = epoch_order(seed, epoch, len(data.train_x), study.limit)
+        chance = np.random.default_rng([seed, epoch, 1])
+        pixels = augment(data.train_x[order], data.shape, study.augment, chance, study.zero)
+        labels = torch.from_numpy(data.train_y[order])
+        for begin in range(0, len(order), chunk):
+            x = _inputs(pixels[begin : begin + chunk], study, shape)
+            rule.learn(x, labels[begin : begin + chunk], study.batch, optimiser)
+            done += len(x)
             show(done)
         schedule.step()
 
 
-def _accuracies(rule: Rule, x: Tensor, labels: Tensor) -> list[float]:
+def _accuracies(rule: Rule, study: Study, data: Dataset, shape: tuple[int, ...]) -> list[float]:
+    answers = []
     with torch.inference_mode():
-        answers = [[scores.argmax(1) for scores in rule.scores(part)] for part in x.split(_TEST_BATCH)]
+        for begin in range(0, len(data.test_x), _TEST_BATCH):
+            x = _inputs(data.test_x[begin : begin + _TEST_BATCH], study, shape)
+            answers.append([scores.argmax(1) for scores in rule.scores(x)])
+    labels = torch.tensor(data.test_y)
     each = (torch.cat(parts) for parts in zip(*answers, strict=True))
     return [round(100 * (answer == labels).double().mean().item(), 3) for answer in each]
 
 
-def _layer(word: str) -> Dense | Conv:
-    found = re.fullmatch(r"(conv)?([1-9]\d*)", word)
-    if not found:
-        raise SpecError(f"{word}: no layer; 128 is a dense one, conv32 a convolution with 32 channels")
-    return Conv(int(found[2])) if found[1] else Dense(int(found[2]))
+def _inputs(pixels: NDArray[np.uint8], study: Study, shape: tuple[int, ...]) -> Tensor:
+    """Pixels (n, size) as a network of the study takes them, (n, *shape). Of some at a time: floats are four bytes."""
+    x = torch.tensor(pixels).float().view(-1, *shape)
+    return x.sub_(128).div_(128) if study.signed else x.div_(255)
 
 
 def _sample_shape(data: Dataset, hidden: Sequence[Dense | Conv]) -> tuple[int, ...]:
     """(channels, rows, columns), or (size,) where no layer is a convolution."""
-    convolutions = [isinstance(layer, Conv) for layer in hidden]
-    depth = sum(convolutions)
-    if not depth:
+    convolutions = [layer for layer in hidden if isinstance(layer, Conv)]
+    if not convolutions:
         return (data.size,)
-    if not all(convolutions[:depth]):
+    if not all(isinstance(layer, Conv) for layer in hidden[: len(convolutions)]):
         raise SpecError("convolutions must be the first layers: a dense layer leaves no rows and columns")
-    channels, rows, columns = (1, 1, *data.shape)[-3:] if len(data.shape) > 1 else (0, 0, 0)
-    if min(rows, columns) >> depth == 0:
-        raise DataError(
-            f"{data.name} has samples of {' x '.join(map(str, data.shape))}: {depth} times halved, nothing is left of "
-            "their rows and columns"
-        )
-    return channels, rows, columns
-
-
-def _samples(pixels: NDArray[np.uint8], labels: NDArray[np.int64], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Pixels from 0 to 1."""
-    assert math.prod(shape) == pixels.shape[1]
-    return torch.tensor(pixels).float().div_(255).view(-1, *shape), torch.tensor(labels)
+    channels, *sides = (1, 1, *data.shape)[-3:] if len(data.shape) > 1 else (0, 0, 0)
+    left = tuple(sides)
+    for number, layer in enumerate(convolutions, 1):
+        rows, columns = left = layer.output(*left)
+        if min(rows, columns) < 1:
+            raise DataError(
+                f"{data.name} has samples of {' x '.join(map(str, data.shape))}: of their rows and columns nothing is "
+                f"left behind convolution {number}"
+            )
+    return channels, *sides
 
 
 # -- the folder --------------------------------------------------------------------------------------------
@@ -201,12 +249,12 @@ def _samples(pixels: NDArray[np.uint8], labels: NDArray[np.int64], shape: tuple[
 def _open(study: Study, out: Path) -> Path:
     """runs.jsonl; settings.json is written, or compared with what is there."""
     file = out / "settings.json"
-    wanted = json.loads(json.dumps(asdict(study)))
+    wanted = json.loads(json.dumps(study.settings))
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             write_record(file, wanted)
-        there = json.loads(file.read_text())
+        there = _BEFORE_NETWORKS | json.loads(file.read_text())
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror}") from None
     except ValueError:

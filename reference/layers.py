@@ -11,8 +11,6 @@ from torch.nn import functional, grad
 
 __all__ = ["Conv", "ConvLayer", "Dense", "DenseLayer", "Layer", "Pass", "make_layers", "random_matrix"]
 
-_POOL = 2
-
 
 @dataclass(frozen=True)
 class Dense:
@@ -23,10 +21,34 @@ class Dense:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with stride 1 that keeps rows and columns (`kernel` is odd), then 2 x 2 max pooling."""
+    """A convolution, as it is asked for, with max pooling behind it.
+
+    channels    of the output
+    kernel      rows and columns of the window
+    stride      pixels that the window moves by
+    padding     zeros around the input; None is half of the kernel: an odd one keeps the size
+    pool        1: none. 2: of 2 x 2 pixels the largest goes on; an odd row or column at the end falls away
+    resolution  local classifiers see the averages over resolution x resolution cells of the output, whose rows and
+                columns it divides; 0: all its pixels
+    """
 
     channels: int
     kernel: int = 5
+    stride: int = 1
+    padding: int | None = None
+    pool: int = 2
+    resolution: int = 0
+
+    @property
+    def border(self) -> int:
+        """Zeros around the input."""
+        return self.kernel // 2 if self.padding is None else self.padding
+
+    def output(self, rows: int, columns: int) -> tuple[int, int]:
+        """What becomes of so many rows and columns; none are left where one is below 1."""
+        sides = (rows, columns)
+        rows, columns = (((side + 2 * self.border - self.kernel) // self.stride + 1) // self.pool for side in sides)
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,7 @@ def random_matrix(shape: Sequence[int], random: torch.Generator) -> Tensor:
 
 
 class Layer(ABC):
-    """weight and bias learn; `outputs` is the shape of one sample's y.
+    """weight and bias learn; `outputs` is the shape of one sample's y, `features` what a local classifier sees of it.
 
     The weight starts as a `random_matrix`, the bias at 0.
     """
@@ -59,6 +81,7 @@ class Layer(ABC):
     weight: Tensor
     bias: Tensor
     outputs: tuple[int, ...]
+    features: int
 
     @abstractmethod
     def forward(self, x: Tensor) -> Pass:
@@ -76,6 +99,14 @@ class Layer(ABC):
     def to_input(self, passed: Pass, error: Tensor, weight: Tensor) -> Tensor:
         """dE/dx from `error` = dE/dz as if `weight`, shaped as the layer's own, had made z of x."""
 
+    def see(self, y: Tensor) -> Tensor:
+        """What a local classifier sees of y: (n, features); all of it, unless the layer says otherwise."""
+        return y.flatten(1)
+
+    def from_seen(self, error: Tensor) -> Tensor:
+        """dE/dy from `error` (n, features), dE/d of what is seen of y."""
+        return error.view(-1, *self.outputs)
+
     def random_weight(self, random: torch.Generator) -> Tensor:
         """Another weight, drawn as the first one was."""
         return random_matrix(self.weight.shape, random)
@@ -86,6 +117,7 @@ class DenseLayer(Layer):
 
     def __init__(self, shape: Sequence[int], spec: Dense, random: torch.Generator) -> None:
         self.outputs = (spec.neurons,)
+        self.features = spec.neurons
         self.weight = torch.empty(spec.neurons, math.prod(shape))
         self.weight = self.random_weight(random)
         self.bias = torch.zeros(spec.neurons)
@@ -109,31 +141,53 @@ class ConvLayer(Layer):
     """weight (channels, input channels, kernel, kernel); x (n, input channels, rows, columns)."""
 
     def __init__(self, shape: Sequence[int], spec: Conv, random: torch.Generator) -> None:
-        below, rows, columns = shape
-        self._padding = spec.kernel // 2
-        self.outputs = (spec.channels, rows // _POOL, columns // _POOL)
+        below, *sides = shape
+        rows, columns = spec.output(*sides)
+        self._pool = (spec.pool, spec.pool)
+        self._move = {"stride": spec.stride, "padding": spec.border}
+        self._cells = (spec.resolution or rows, spec.resolution or columns)
+        self._cell = (rows // self._cells[0], columns // self._cells[1])
+        self.outputs = (spec.channels, rows, columns)
+        self.features = spec.channels * math.prod(self._cells)
         self.weight = torch.empty(spec.channels, below, spec.kernel, spec.kernel)
-        self.weight = self.random_weight(random)
+        self.weight = _by_pixel(self.random_weight(random))
         self.bias = torch.zeros(spec.channels)
 
     def forward(self, x: Tensor) -> Pass:
-        z = functional.conv2d(x, self.weight, self.bias, padding=self._padding)
-        y, winners = functional.max_pool2d(z.relu(), _POOL, return_indices=True)
-        return Pass(x, z, y, winners)
+        x = _by_pixel(x)
+        z = functional.conv2d(x, self.weight, self.bias, **self._move)
+        if self._pool == (1, 1):
+            return Pass(x, z, z.relu())
+        # The largest of a pool is the largest behind ReLU too, which then has a fourth to do.
+        largest, winners = functional.max_pool2d(_by_pixel(z), self._pool, return_indices=True)
+        return Pass(x, z, largest.relu_(), winners)
 
     def through_activation(self, passed: Pass, error: Tensor) -> Tensor:
-        assert passed.winners is not None
-        spread = torch.zeros_like(passed.z).flatten(2)
-        spread.scatter_(2, passed.winners.flatten(2), error.flatten(2))
-        return spread.view_as(passed.z) * (passed.z > 0)
+        error = _by_pixel(error) * passed.y.sign()
+        if passed.winners is None:
+            return error
+        return functional.max_unpool2d(error, passed.winners, self._pool, output_size=passed.z.shape)
 
     def gradients(self, passed: Pass, error: Tensor) -> list[Tensor]:
-        weight: Tensor = grad.conv2d_weight(passed.x, self.weight.shape, error, padding=self._padding)
+        weight: Tensor = grad.conv2d_weight(passed.x, self.weight.shape, error, **self._move)
         return [weight, error.sum((0, 2, 3))]
 
     def to_input(self, passed: Pass, error: Tensor, weight: Tensor) -> Tensor:
-        below: Tensor = grad.conv2d_input(passed.x.shape, weight, error, padding=self._padding)
+        below: Tensor = grad.conv2d_input(passed.x.shape, weight, error, **self._move)
         return below
+
+    def see(self, y: Tensor) -> Tensor:
+        return functional.avg_pool2d(y, self._cell).flatten(1)
+
+    def from_seen(self, error: Tensor) -> Tensor:
+        (channels, *_), (down, across), (height, width) = self.outputs, self._cells, self._cell
+        shares = (error / (height * width)).view(-1, channels, down, 1, across, 1)
+        return shares.expand(-1, -1, -1, height, -1, width).reshape(-1, *self.outputs)
+
+
+def _by_pixel(maps: Tensor) -> Tensor:
+    """The same with the channels of a pixel side by side in memory: torch then pools ten times as fast on a CPU."""
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 def make_layers(shape: Sequence[int], hidden: Sequence[Dense | Conv], random: torch.Generator) -> list[Layer]:

@@ -1,6 +1,5 @@
 """Learning from local errors: every layer has a random classifier of its own and waits for no error from above."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,24 +18,29 @@ Feedback = Literal["symmetric", "sign-concordant", "random", "trainable"]
 
 @dataclass(frozen=True)
 class Classifier:
-    """matrix is M, feedback is K; both (classes, entries of the layer's output)."""
+    """matrix is M, feedback is K; both (classes, features of the layer)."""
 
     matrix: Tensor
     feedback: Tensor
 
 
 class LocalErrors(Rule):
-    """For every layer with output y, flattened, and target t:
+    """For every layer with output y and target t:
 
-        s = M y    e = dL/ds    dE/dy = K^T e
+        s = M y'    e = dL/ds    dE/dy' = K^T e
+
+    where y' is y, flattened; but where a convolution has a resolution r, the averages of y over r x r cells of rows / r
+    x columns / r pixels in each channel:
+
+        y'_c = (sum of y_p over the pixels p of cell c) / (pixels of a cell)    dE/dy_p = (K^T e)_c / (pixels of a cell)
 
     and from there the layer's own gradients. y goes on to the next layer at once: all layers learn from a sample in
     the one pass that infers it. Every layer's classifier answers, so there are as many scores as layers.
 
-    matrix    signs: M of +-gain / sqrt(entries), with which the scores of random activations of about 1 differ by about
-              `gain`; uniform: +-sqrt(6 / (entries + classes)), as the paper has it
+    matrix    signs: M of +-gain / sqrt(features), with which the scores of random activations of about 1 differ by
+              about `gain`; uniform: +-sqrt(6 / (features + classes)), as the paper has it
     feedback  symmetric: K = M. sign-concordant: |K| drawn anew, its signs M's. random: all of K drawn anew.
-              trainable: K = M, which learns by dL/dM = e y^T
+              trainable: K = M, which learns by dL/dM = e y'^T
     loss      L
     gain      of M with signs
 
@@ -59,10 +63,9 @@ class LocalErrors(Rule):
         self._error = LOSSES[loss]
         self.classifiers: list[Classifier] = []
         for layer in self.layers:
-            entries = math.prod(layer.outputs)
-            drawn, other = (random_matrix((classes, entries), self.random) for _ in range(2))
+            drawn, other = (random_matrix((classes, layer.features), self.random) for _ in range(2))
             if matrix == "signs":
-                drawn = gain / entries**0.5 * drawn.sign()
+                drawn = gain / layer.features**0.5 * drawn.sign()
             back = {"sign-concordant": drawn.sign() * other.abs(), "random": other}.get(feedback, drawn)
             self.classifiers.append(Classifier(drawn, back))
 
@@ -76,11 +79,11 @@ class LocalErrors(Rule):
         gradients, matrices = [], []
         for layer, classifier in zip(self.layers, self.classifiers, strict=True):
             passed = layer.forward(x)
-            y = passed.y.flatten(1)
-            error = self._error(y @ classifier.matrix.T, targets) / len(x)
-            from_classifier = (error @ classifier.feedback).view_as(passed.y)
+            seen = layer.see(passed.y)
+            error = self._error(seen @ classifier.matrix.T, targets) / len(x)
+            from_classifier = layer.from_seen(error @ classifier.feedback)
             gradients += layer.gradients(passed, layer.through_activation(passed, from_classifier))
-            matrices.append(error.T @ y)
+            matrices.append(error.T @ seen)
             x = passed.y
         return gradients + matrices * self._trainable
 
@@ -88,5 +91,5 @@ class LocalErrors(Rule):
         answers = []
         for layer, classifier in zip(self.layers, self.classifiers, strict=True):
             x = layer.forward(x).y
-            answers.append(x.flatten(1) @ classifier.matrix.T)
+            answers.append(layer.see(x) @ classifier.matrix.T)
         return answers

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from locallearn.host.bench_torch import learn_local_errors
 from locallearn.host.datasets import load
-from locallearn.reference.layers import Conv, ConvLayer, Dense, Layer
+from locallearn.reference.layers import Conv, Dense, Layer
 from locallearn.reference.local_errors import LocalErrors
 from locallearn.reference.losses import LOSSES, Loss
 from locallearn.reference.output_errors import (
@@ -30,6 +30,10 @@ NETWORKS: dict[str, tuple[tuple[int, ...], list[Dense | Conv]]] = {
     "dense": ((12,), [Dense(20), Dense(15)]),
     # Rows and columns that pooling leaves some of.
     "convolutions": ((2, 9, 7), [Conv(4, 3), Conv(6, 5), Dense(11)]),
+    # Cells of 2 x 3 pixels, of 4 x 6, of one.
+    "cells": ((3, 8, 12), [Conv(4, 3, resolution=2), Conv(5, 3, pool=1, resolution=1), Conv(6, 3, resolution=1)]),
+    # Rows and columns that no window sees.
+    "strides": ((2, 12, 9), [Conv(4, 5, stride=2, padding=0, pool=1), Conv(6, 2, padding=1, resolution=2), Dense(7)]),
 }
 each_network = pytest.mark.parametrize("network", NETWORKS)
 each_rule = pytest.mark.parametrize("name", RULES)
@@ -45,13 +49,25 @@ def one_hot(labels: Tensor) -> Tensor:
     return functional.one_hot(labels, CLASSES).float()
 
 
-def forward(layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-    """z and y as autograd sees them."""
-    if isinstance(layer, ConvLayer):
-        z = functional.conv2d(x, layer.weight, layer.bias, padding="same")
-        return z, functional.max_pool2d(functional.relu(z), 2)
-    z = functional.linear(x.flatten(1), layer.weight, layer.bias)
-    return z, functional.relu(z)
+def linear(spec: Dense | Conv, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """z as autograd sees it."""
+    if isinstance(spec, Dense):
+        return functional.linear(x.flatten(1), weight, bias)
+    padding = spec.kernel // 2 if spec.padding is None else spec.padding
+    return functional.conv2d(x, weight, bias, stride=spec.stride, padding=padding)
+
+
+def forward(spec: Dense | Conv, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """z and y."""
+    z = linear(spec, x, layer.weight, layer.bias)
+    y = functional.relu(z)
+    return z, functional.max_pool2d(y, spec.pool) if isinstance(spec, Conv) else y
+
+
+def seen(spec: Dense | Conv, y: Tensor) -> Tensor:
+    """What a local classifier sees."""
+    resolution = spec.resolution if isinstance(spec, Conv) else 0
+    return (functional.adaptive_avg_pool2d(y, resolution) if resolution else y).flatten(1)
 
 
 def assert_close(actual: list[Tensor], expected: list[Tensor]) -> None:
@@ -81,9 +97,9 @@ def test_local_gradients_are_those_of_the_local_loss(network: str, options: dict
     actual = rule.gradients(x, one_hot(labels))
     for parameter in rule.parameters:
         parameter.requires_grad_()
-    for layer, classifier in zip(rule.layers, rule.classifiers, strict=True):
-        _, y = forward(layer, x)
-        LOSS[loss](y.flatten(1) @ classifier.matrix.T, labels).backward()
+    for spec, layer, classifier in zip(hidden, rule.layers, rule.classifiers, strict=True):
+        _, y = forward(spec, layer, x)
+        LOSS[loss](seen(spec, y) @ classifier.matrix.T, labels).backward()
         # Nothing comes from the layers above.
         x = y.detach()
     assert len(actual) == len(hidden) * (3 if options.get("feedback") == "trainable" else 2)
@@ -98,39 +114,34 @@ def test_backprop_gradients_are_autograds(network: str) -> None:
     actual = rule.gradients(x, one_hot(labels))
     for parameter in rule.parameters:
         parameter.requires_grad_()
-    for layer in rule.layers:
-        z, x = forward(layer, x)
+    for spec, layer in zip([*hidden, Dense(CLASSES)], rule.layers, strict=True):
+        z, x = forward(spec, layer, x)
     functional.cross_entropy(z, labels).backward()
     assert_close(actual, [parameter.grad for parameter in rule.parameters if parameter.grad is not None])
 
 
-def from_output(rule: Rule, x: Tensor, targets: Tensor, weights: list[Tensor]) -> list[Tensor]:
+def from_output(
+    rule: Rule, hidden: Sequence[Dense | Conv], x: Tensor, targets: Tensor, weights: list[Tensor]
+) -> list[Tensor]:
     """What autograd makes of errors that come down through `weights` in place of the layers' own."""
     leaves, outputs = [], []
-    for layer in rule.layers:
+    specs = [*hidden, Dense(CLASSES)]
+    for spec, layer in zip(specs, rule.layers, strict=True):
         leaf = x.detach().requires_grad_()
-        z, x = forward(layer, leaf)
+        z, x = forward(spec, layer, leaf)
         leaves.append((leaf, z, x))
         outputs.append(z)
     delta = (outputs[-1].softmax(1) - targets).detach() / len(targets)
     errors = [delta]
     for number in range(len(rule.layers) - 1, 0, -1):
-        layer, (leaf, _, _) = rule.layers[number], leaves[number]
-        if isinstance(layer, ConvLayer):
-            linear = functional.conv2d(leaf, weights[number], padding="same")
-        else:
-            linear = leaf.flatten(1) @ weights[number].T
-        (below,) = torch.autograd.grad(linear, leaf, errors[0])
+        leaf, _, _ = leaves[number]
+        (below,) = torch.autograd.grad(linear(specs[number], leaf, weights[number]), leaf, errors[0])
         _, z, y = leaves[number - 1]
         errors.insert(0, torch.autograd.grad(y, z, below.view_as(y), retain_graph=True)[0])
     gradients: list[Tensor] = []
-    for layer, (leaf, _, _), error in zip(rule.layers, leaves, errors, strict=True):
+    for spec, layer, (leaf, _, _), error in zip(specs, rule.layers, leaves, errors, strict=True):
         inputs = [layer.weight.clone().requires_grad_(), layer.bias.clone().requires_grad_()]
-        if isinstance(layer, ConvLayer):
-            z = functional.conv2d(leaf, *inputs, padding="same")
-        else:
-            z = functional.linear(leaf.flatten(1), *inputs)
-        gradients += torch.autograd.grad(z, inputs, error)
+        gradients += torch.autograd.grad(linear(spec, leaf, *inputs), inputs, error)
     return gradients
 
 
@@ -140,7 +151,7 @@ def test_feedback_alignment(network: str) -> None:
     rule = FeedbackAlignment(shape, hidden, CLASSES, seed=3)
     x, labels = samples(shape, 6)
     targets = one_hot(labels)
-    assert_close(rule.gradients(x, targets), from_output(rule, x, targets, rule.feedback))
+    assert_close(rule.gradients(x, targets), from_output(rule, hidden, x, targets, rule.feedback))
     for layer, feedback in zip(rule.layers, rule.feedback, strict=True):
         assert feedback.shape == layer.weight.shape
         assert not torch.allclose(feedback, layer.weight)
@@ -163,12 +174,12 @@ def test_direct_feedback(make: type[DirectFeedbackAlignment], network: str) -> N
     signal = error if make is DirectFeedbackAlignment else targets
     for parameter in rule.parameters:
         parameter.requires_grad_()
-    for layer, matrix in zip(rule.layers, rule.feedback, strict=False):
-        _, y = forward(layer, x)
+    for spec, layer, matrix in zip(hidden, rule.layers, rule.feedback, strict=False):
+        _, y = forward(spec, layer, x)
         assert matrix.shape == (CLASSES, math.prod(layer.outputs))
         (y.flatten(1) * (signal @ matrix)).sum().div(len(x)).backward()
         x = y.detach()
-    z, _ = forward(rule.layers[-1], x)
+    z, _ = forward(Dense(CLASSES), rule.layers[-1], x)
     functional.cross_entropy(z, labels).backward()
     assert_close(actual, [parameter.grad for parameter in rule.parameters if parameter.grad is not None])
 
