@@ -423,8 +423,9 @@ def boards_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.fpga.boards import BOARDS
     from locallearn.fpga.estimate import estimate
     from locallearn.host.build_table import boards_table
+    from locallearn.rtl.circuit import has_circuit
 
-    presets = [load_spec(name) for name in preset_names()]
+    presets = [spec for spec in map(load_spec, preset_names()) if has_circuit(spec)]
     fitting = {name: [spec.name for spec in presets if estimate(spec, board).fits] for name, board in BOARDS.items()}
     terminal.show(boards_table(BOARDS.values(), fitting))
     return {

@@ -3,7 +3,7 @@
 from locallearn.quant.errors import SpecError
 from locallearn.quant.spec import ConvSpec, NetworkSpec
 
-__all__ = ["check_circuit"]
+__all__ = ["check_circuit", "has_circuit"]
 
 
 def check_circuit(spec: NetworkSpec) -> None:
@@ -13,3 +13,12 @@ def check_circuit(spec: NetworkSpec) -> None:
             raise SpecError(f"layers[{number}]: there is no circuit for a convolution yet, it learns in models only")
     if spec.sum_scores:
         raise SpecError("sum_scores = true: there is no circuit for it yet, models only can do it")
+
+
+def has_circuit(spec: NetworkSpec) -> bool:
+    """Whether there is one for it."""
+    try:
+        check_circuit(spec)
+    except SpecError:
+        return False
+    return True
