@@ -34,14 +34,14 @@ def torch_learners(
         quantised = quantise_pixels(spec, pixels).astype(np.float32)
         x = torch.from_numpy(np.ldexp(quantised, -spec.input.fraction))
         y = torch.from_numpy(labels)
-        if spec.input.map is not None:
-            x = x.view(-1, *spec.input.map).permute(0, 3, 1, 2).contiguous()
         local, network = partial(_local_errors, spec), partial(_Sequential, spec)
 
         def learner(learn: Callable[..., None], rule: object, batch: int, rate: float) -> Callable[[int], None]:
             return lambda count: learn(rule, x[:count], y[:count], batch, rate)
 
         if any(isinstance(layer, ConvSpec) for layer in spec.layers):
+            assert spec.input.map is not None
+            x = x.view(-1, *spec.input.map).permute(0, 3, 1, 2).contiguous()
             layers = partial(LayerByLayer, spec)
             yield {
                 "torch local, batch 16": learner(_learn_backprop, layers(), 16, 0.05),
