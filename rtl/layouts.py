@@ -51,10 +51,11 @@ def sample_layout(plan: LayerPlan) -> data.StructLayout:
 
 
 def activation_layout(plan: LayerPlan) -> data.StructLayout:
-    """One neuron's activation, `active` where it is not 0; `first` and `last` are the ends of a sample."""
+    """What a classifier sees: a feature, which of a dense layer is a neuron's activation; `active` where a neuron has
+    something to learn. `first` and `last` are the ends of a sample."""
     return data.StructLayout(
         {
-            "index": unsigned(max(1, (plan.neurons - 1).bit_length())),
+            "index": unsigned(max(1, (plan.features - 1).bit_length())),
             "value": unsigned(plan.output_format.bits),
             "active": 1,
             "first": 1,
