@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.layer_spec import ConvSpec, MapShape
 
-__all__ = ["ConvPlan"]
+__all__ = ["MASK_WORD", "ConvPlan"]
+
+MASK_WORD = 16
+"""Bits of a word of the masks: so few that the next one is found within a cycle."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,94 @@ class ConvPlan(LayerPlan):
         """A cell's sum is shifted right by so much to be its average, or somewhat less where no power of two fits."""
         return self.spec.cell_shift(self.index)
 
+    # -- the input's memory ----------------------------------------------------------------------------
+
+    @property
+    def row_bits(self) -> int:
+        """Width of a row's number; of the input, as all of these."""
+        return (self.input_map[0] - 1).bit_length()
+
+    @property
+    def column_bits(self) -> int:
+        return (self.input_map[1] - 1).bit_length()
+
+    @property
+    def channel_bits(self) -> int:
+        return (self.input_map[2] - 1).bit_length()
+
+    @property
+    def value_depth(self) -> int:
+        """Words of the memory of a map: row, column and channel side by side make an address."""
+        return 1 << self.row_bits + self.column_bits + self.channel_bits
+
+    @property
+    def channel_word(self) -> int:
+        """Channels of a pixel in a word of the mask that says which are not 0."""
+        return min(MASK_WORD, 1 << self.channel_bits)
+
+    @property
+    def channel_words(self) -> int:
+        """Words of a pixel."""
+        return -(-self.input_map[2] // self.channel_word)
+
+    @property
+    def column_word(self) -> int:
+        """Columns of a row in a word of the mask that says, channel by channel, which pixels are not 0."""
+        return min(MASK_WORD, 1 << self.column_bits)
+
+    @property
+    def column_words(self) -> int:
+        """Words of a row."""
+        return -(-self.input_map[1] // self.column_word)
+
+    # -- sums, and what learning needs ----------------------------------------------------------------
+
+    @property
+    def places(self) -> int:
+        """Of the convolution, before pooling."""
+        return self.convolved_map[0] * self.convolved_map[1]
+
+    @property
+    def sum_bits(self) -> int:
+        """Signed width of a lane's sum: of a window, or over all places of inputs times errors."""
+        form = self.input_format
+        largest = max(form.max, -form.min) << (self.scaled_error_width - 1)
+        return max(self.accumulator_bits, (self.places * largest).bit_length() + 1)
+
+    @property
+    def winner_bits(self) -> int:
+        """Width of which place of a pool won, and above it whether the activation is not 0."""
+        return 1 + 2 * (self.conv.pool - 1)
+
+    # -- the order of the passes -----------------------------------------------------------------------
+
+    @property
+    def window(self) -> int:
+        """Weights of a channel but its bias."""
+        return self.fan_in - 1
+
+    @property
+    def column_masks(self) -> tuple[tuple[int, ...], ...]:
+        """By the kernel's column, then by word of a row: the input's columns that meet it in any window."""
+        conv, (_, places, _) = self.conv, self.convolved_map
+        return tuple(
+            tuple(
+                sum(
+                    1 << bit
+                    for bit in range(self.column_word)
+                    if _meets(word * self.column_word + bit + conv.border - tap, conv.stride, places)
+                    and word * self.column_word + bit < self.input_map[1]
+                )
+                for word in range(self.column_words)
+            )
+            for tap in range(conv.kernel)
+        )
+
     def initial_matrix(self) -> NDArray[np.int32]:
         """Zeros: what a cell has to say is known only when the layer has learned to look."""
         return np.zeros((self.features, self.classes), np.int32)
+
+
+def _meets(offset: int, stride: int, places: int) -> bool:
+    """Whether a window that begins so far before an input is one of the places."""
+    return offset % stride == 0 and 0 <= offset // stride < places

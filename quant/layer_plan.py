@@ -154,7 +154,7 @@ class LayerPlan:
     @property
     def event_index_bits(self) -> int:
         """Width of an event's input number, the bias (the last) included."""
-        return (self.fan_in - 1).bit_length()
+        return self.inputs.bit_length()
 
     @property
     def event_bits(self) -> int:
