@@ -166,9 +166,9 @@ class Layer(wiring.Component):
                     m.d.sync += self._release.eq(1)
                     m.next = "Read out"
 
-    def _pass_on(self, m: Module, valid: Value, passed: Any, whole: Value) -> tuple[Value, Value]:
-        """Activations that are not 0 to the next layer, and the bias once `whole` was high for a cycle, or, of a sample
-        that may stop here, that is known.
+    def _pass_on(self, m: Module, given: Value, passed: Any, whole: Value) -> tuple[Value, Value]:
+        """Activations that are `given` and not 0 to the next layer, and the bias once `whole` was high for a cycle; of
+        a sample that may stop here, once that is known.
 
         Returns whether an activation can go, and whether no bias waits to.
         """
@@ -178,7 +178,7 @@ class Layer(wiring.Component):
         if self._plan.can_exit:
             whole = (whole & sample.learn) | self._decided
         m.d.comb += [
-            self.o.valid.eq(bias | (valid & passed.active)),
+            self.o.valid.eq(bias | (given & passed.active)),
             out.index.eq(Mux(bias, self._next.inputs, passed.index)),
             out.value.eq(Mux(bias, self._next.input_format.half, passed.value)),
             out.last.eq(bias),

@@ -112,7 +112,8 @@ class MapBuffer(wiring.Component):
         ]
 
         complete = Signal()
-        with m.FSM(name="arrival"):
+        # It begins with a flush: after a reset there may be masks of a sample that was never whole.
+        with m.FSM(name="arrival", init="Flush"):
             with m.State("Look"), m.If(self.i.valid & (self.held != 2)):
                 m.d.sync += offset.eq(event.index - base)
                 m.next = "Pass"
@@ -148,7 +149,7 @@ class MapBuffer(wiring.Component):
                 ]
                 m.d.sync += flushed.eq(flushed + 1)
                 with m.If(flushed == channels):
-                    m.next = "Pass"
+                    m.next = "Look"
                     with m.If(written):
                         m.next = "Complete"
             with m.State("Complete"):

@@ -162,7 +162,7 @@ async def tokens(dut: Any, plan: ConvPlan, stall: str) -> list[Token]:
 async def both_passes_in_order(dut: Any, stall: str) -> None:
     plan = parameters()
     await start(dut)
-    for _ in range(3):
+    for _ in range(2):
         x = any_input(plan)
         serving = cocotb.start_soon(serve(dut, plan, x))
         live = random.getrandbits(plan.groups)

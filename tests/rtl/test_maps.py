@@ -99,7 +99,7 @@ async def keeps_two_samples(dut: Any, idle: str) -> None:
     plan = parameters()
     await start(dut)
     source = Source(dut, "i", event_layout(plan), pace(idle, random.getrandbits(32)))
-    samples = [any_sample(plan) for _ in range(8)]
+    samples = [any_sample(plan) for _ in range(5)]
     for sample in samples:
         source.send(events(plan, sample))
     for number, sample in enumerate(s for s in samples if not s.void):
