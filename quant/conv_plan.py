@@ -73,11 +73,6 @@ class ConvPlan(LayerPlan):
         return (self.input_map[2] - 1).bit_length()
 
     @property
-    def value_depth(self) -> int:
-        """Words of the memory of a map: row, column and channel side by side make an address."""
-        return 1 << self.row_bits + self.column_bits + self.channel_bits
-
-    @property
     def channel_word(self) -> int:
         """Channels of a pixel in a word of the mask that says which are not 0."""
         return min(MASK_WORD, 1 << self.channel_bits)
@@ -97,7 +92,7 @@ class ConvPlan(LayerPlan):
         """Words of a row."""
         return -(-self.input_map[1] // self.column_word)
 
-    # -- sums, and what learning needs ----------------------------------------------------------------
+    # -- places and winners ---------------------------------------------------------------------------
 
     @property
     def places(self) -> int:
@@ -105,23 +100,11 @@ class ConvPlan(LayerPlan):
         return self.convolved_map[0] * self.convolved_map[1]
 
     @property
-    def sum_bits(self) -> int:
-        """Signed width of a lane's sum: of a window, or over all places of inputs times errors."""
-        form = self.input_format
-        largest = max(form.max, -form.min) << (self.scaled_error_width - 1)
-        return max(self.accumulator_bits, (self.places * largest).bit_length() + 1)
-
-    @property
     def winner_bits(self) -> int:
         """Width of which place of a pool won, and above it whether the activation is not 0."""
         return 1 + 2 * (self.conv.pool - 1)
 
     # -- the order of the passes -----------------------------------------------------------------------
-
-    @property
-    def window(self) -> int:
-        """Weights of a channel but its bias."""
-        return self.fan_in - 1
 
     @property
     def column_masks(self) -> tuple[tuple[int, ...], ...]:

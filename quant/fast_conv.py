@@ -20,7 +20,6 @@ class FastConv(FastLayer):
     def __init__(self, plan: ConvPlan) -> None:
         columns = plan.groups * plan.lanes
         conv, (rows, across, channels) = plan.conv, plan.input_map
-        places = plan.convolved_map[0] * plan.convolved_map[1]
         self._shape = Shape(
             rows,
             across,
@@ -36,15 +35,15 @@ class FastConv(FastLayer):
             plan.cell_shift,
         )
         with_border = rows + 2 * conv.border, across + 2 * conv.border
-        windows = np.zeros((places, plan.fan_in), np.float32)
+        windows = np.zeros((plan.places, plan.fan_in), np.float32)
         windows[:, -1] = plan.input_format.half
         self._maps = Maps(
             padded=np.zeros(with_border[0] * with_border[1] * channels, np.float32),
             windows=windows,
             counts=np.zeros(with_border, np.int64),
-            sums=np.zeros((places, columns), np.float32),
+            sums=np.zeros((plan.places, columns), np.float32),
             winners=np.zeros(plan.outputs, np.int8),
-            errors=np.zeros((places, columns), np.float32),
+            errors=np.zeros((plan.places, columns), np.float32),
             sizes=np.zeros(columns, np.int64),
             changes=np.zeros((plan.fan_in, columns), np.float32),
             norms=np.zeros(columns, np.int64),

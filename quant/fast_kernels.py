@@ -288,6 +288,29 @@ def _learn_matrix(matrix, words, error, scale, numbers, scratch):  # type: ignor
 
 
 @_compiled
+def _draw_noise(errors, rows, lanes, first, words):  # type: ignore[no-untyped-def]
+    """Words for so many rows of every group that has an error; fills where each group's begin, returns how many."""
+    used = 0
+    for group in range(len(first)):
+        first[group] = used
+        for p in range(group * lanes, group * lanes + lanes):
+            if errors[p]:
+                used += rows
+                break
+    _next_words(words, used)
+    return used
+
+
+@_compiled
+def _count_learned(counters, used, clipped):  # type: ignore[no-untyped-def]
+    """A sample that was learned from, by so many words."""
+    counters[_LEARNED] += 1
+    counters[_WORDS_READ] += used
+    counters[_WORDS_WRITTEN] += used
+    counters[_SATURATED] += clipped
+
+
+@_compiled
 def _decay_shift(state, decay):  # type: ignore[no-untyped-def]
     """`LayerPlan.decay_shift`."""
     return decay.rounded - (np.int64(state >> np.uint64(STATE_BITS - 8)) < decay.share)
@@ -312,14 +335,7 @@ def _update_dense(memory, words, count, numbers, scratch):  # type: ignore[no-un
     """
     inputs, values, gradient, first = scratch.inputs, scratch.values, scratch.gradient, scratch.first
     lanes = numbers.lanes
-    used = 0
-    for group in range(numbers.groups):
-        first[group] = used
-        for p in range(group * lanes, group * lanes + lanes):
-            if gradient[p]:
-                used += count
-                break
-    _next_words(words, used)
+    used = _draw_noise(gradient, count, lanes, first, words)
 
     # All in 32 bits: a product has at most 26. Beyond a shift of 30 the noise is a multiple of what can be shifted
     # away before, so that the result is the same.
@@ -379,10 +395,7 @@ def learn_dense(error, size, count, decay, numbers, state, scratch):  # type: ig
     used, clipped = _update_dense(state.memory, state.words, count, numbers, scratch)
     if numbers.learned:
         _learn_matrix(state.matrix, state.matrix_words, error, scale, numbers, scratch)
-    counters[_LEARNED] += 1
-    counters[_WORDS_READ] += used
-    counters[_WORDS_WRITTEN] += used
-    counters[_SATURATED] += clipped
+    _count_learned(counters, used, clipped)
 
 
 @_compiled
@@ -539,14 +552,7 @@ def _update_conv(changes, scale, numbers, state, scratch, maps):  # type: ignore
     """
     memory, words, norms = state.memory, state.words, maps.norms
     lanes, first = numbers.lanes, scratch.first
-    used = 0
-    for group in range(numbers.groups):
-        first[group] = used
-        for p in range(group * lanes, group * lanes + lanes):
-            if maps.sizes[p]:
-                used += len(memory)
-                break
-    _next_words(words, used)
+    used = _draw_noise(maps.sizes, len(memory), lanes, first, words)
     spare = numbers.update_shift - numbers.noise_bits
     middle = (1 << spare) >> 1
     mask = np.uint64((1 << numbers.noise_bits) - 1)
@@ -604,10 +610,7 @@ def learn_conv(error, size, decay, shape, numbers, state, scratch, maps, activat
         used, clipped = _update_conv(changes, scale, numbers, state, scratch, maps)
     if numbers.learned:
         _learn_matrix(state.matrix, state.matrix_words, error, scale, numbers, scratch)
-    counters[_LEARNED] += 1
-    counters[_WORDS_READ] += used
-    counters[_WORDS_WRITTEN] += used
-    counters[_SATURATED] += clipped
+    _count_learned(counters, used, clipped)
 
 
 @_compiled

@@ -149,6 +149,7 @@ def empty_batch(plan: LayerPlan, samples: int) -> Batch:
 
 
 def split_decay(decay: float) -> Decay:
+    """As compiled code takes it."""
     rounded = math.ceil(decay)
     return Decay(rounded, round(DECAY_STEPS * (rounded - decay)))
 

@@ -48,6 +48,8 @@ __all__ = [
 MAX_INPUTS = 1 << 16
 MAX_LAYERS = 32
 MAX_CLASSES = 256
+MAX_SCORE_BITS = 31
+"""Of a matrix that is not learned, without a sign: the compiled model adds them up in 32 bits."""
 MAX_PROJECTION_BITS = 22
 """Of the scaled error: with an input of 8 bits and the noise, 32-bit arithmetic is exact in the compiled model."""
 
@@ -236,6 +238,12 @@ class NetworkSpec:
         for what, size in (("an output", self.outputs(number)), ("a window", self.fan_in(number))):
             if size > MAX_INPUTS:
                 raise SpecError(f"{where}: {what} of {size} numbers, at most {MAX_INPUTS} are possible")
+        width = (self.features(number) * self.activation.max * sum(layer.classifier.matrix_weights)).bit_length()
+        if width > MAX_SCORE_BITS:
+            raise SpecError(
+                f"{where}.classifier: scores of {width} bits, at most {MAX_SCORE_BITS} are possible; fewer bits or a "
+                "lower resolution make them smaller"
+            )
 
     def _check_shifts(self) -> None:
         """Requantise and update must shift right, and initial weights must not all round to 0."""

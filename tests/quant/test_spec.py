@@ -324,6 +324,14 @@ def changed(changes: dict[str, Any]) -> str:
             IMAGE | {"layers.0": {"channels": 4000, "resolution": 0}},
             "layers[0]: an output of 256000 numbers, at most 65536 are possible",
         ),
+        (  # 65536 * 255 * 255
+            {
+                "input": {"shape": [1, 256, 256]},
+                "layers.0": {"channels": 1, "kernel": 1, "resolution": 0, "classifier": {"bits": 8}},
+            },
+            "layers[0].classifier: scores of 32 bits, at most 31 are possible; fewer bits or a lower resolution make "
+            "them smaller",
+        ),
         # impossible formats
         ({"input.bits": 9}, "input.bits = 9: must be between 1 and 8"),
         ({"input.bits": -1}, "input.bits = -1: must be between 1 and 8"),

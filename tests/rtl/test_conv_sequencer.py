@@ -78,7 +78,7 @@ def forward_tokens(plan: ConvPlan, x: Ints) -> Iterator[Token]:
                 met = [i for i, (at, value) in enumerate(window) if value]
                 for i in met:
                     yield {"row": base + i, "at": window[i][0], "first": i == met[0], "last": False, "constant": False}
-                yield {"row": base + plan.window, "first": not met, "last": True, "constant": True}
+                yield {"row": base + plan.fan_in - 1, "first": not met, "last": True, "constant": True}
 
 
 def every_window(plan: ConvPlan, x: Ints) -> list[list[tuple[tuple[int, int, int], int]]]:
@@ -105,7 +105,7 @@ def gradient_tokens(plan: ConvPlan, x: Ints, live: int) -> Iterator[Token]:
         for i in range(plan.fan_in):
             fresh = True
             for place in ((row, column) for row in range(rows) for column in range(columns)):
-                constant = i == plan.window
+                constant = i == plan.fan_in - 1
                 at, value = ((0, 0, 0), 1) if constant else windows[place][i]
                 if value:
                     token = {"learn": True, "place": place, "group": group, "first": fresh, "constant": constant}
