@@ -374,6 +374,7 @@ class ChipDevice(Device):
                 events=c["events"],
                 words_read=c["forward"] - c["discarded"] + c["updates"],
                 words_written=c["updates"],
+                gradients=c["gradients"],
                 learned=c["learned"],
                 skipped=c["skipped"],
                 saturated=c["saturated"],

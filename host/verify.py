@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from locallearn.host.compare import first_difference
 from locallearn.host.device import ChipDevice
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.network import GoldenNetwork, quantise_pixels
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind, split_events
@@ -66,7 +67,9 @@ def _compared(
     for index, layer in enumerate(golden.layers):
         if index < len(traces):
             trace = traces[index]
-            yield "events", index, np.stack([trace.event_index, trace.event_value], axis=1), _events(device, layer.plan)
+            if not isinstance(layer.plan, ConvPlan):
+                events = np.stack([trace.event_index, trace.event_value], axis=1)
+                yield "events", index, events, _events(device, layer.plan)
             yield "scores", index, trace.scores, device.read(index, Kind.SCORES)[:, 0]
             yield "predicted", index, [trace.predicted], results.predicted[:, index]
             if trace.error is not None and layer.plan.classifier.error == "local":

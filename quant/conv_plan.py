@@ -104,6 +104,24 @@ class ConvPlan(LayerPlan):
         """Width of which place of a pool won, and above it whether the activation is not 0."""
         return 1 + 2 * (self.conv.pool - 1)
 
+    # -- the lanes -------------------------------------------------------------------------------------
+
+    @property
+    def error_group(self) -> int:
+        """All features: a place's error is wanted for every weight."""
+        return self.features
+
+    @property
+    def error_groups(self) -> int:
+        return 1
+
+    @property
+    def sum_bits(self) -> int:
+        """Signed width of a lane's accumulator, which has an output's sum, or a weight's from all places."""
+        form = self.input_format
+        largest = max(form.max, -form.min) << (self.scaled_error_width - 1)
+        return max(self.accumulator_bits, (self.places * largest).bit_length() + 1)
+
     # -- the order of the passes -----------------------------------------------------------------------
 
     @property

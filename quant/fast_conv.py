@@ -41,6 +41,7 @@ class FastConv(FastLayer):
             padded=np.zeros(with_border[0] * with_border[1] * channels, np.float32),
             windows=windows,
             counts=np.zeros(with_border, np.int64),
+            seen=np.zeros(1, np.int64),
             sums=np.zeros((plan.places, columns), np.float32),
             winners=np.zeros(plan.outputs, np.int8),
             errors=np.zeros((plan.places, columns), np.float32),

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Where each of LayerCounters is among a layer's.
-EVENTS, _WORDS_READ, _WORDS_WRITTEN, _LEARNED, _SKIPPED, _SATURATED = range(6)
+EVENTS, _WORDS_READ, _WORDS_WRITTEN, _GRADIENTS, _LEARNED, _SKIPPED, _SATURATED = range(7)
 
 SOFTMAX, HINGE, LABEL = range(3)
 
@@ -444,6 +444,7 @@ class Maps(NamedTuple):
     padded: NDArray[np.float32]  # input with its border
     windows: NDArray[np.float32]  # (places, fan_in), the last column the bias's constant
     counts: NDArray[np.int64]  # (rows with border, columns with border): channels that are not 0
+    seen: NDArray[np.int64]  # (1,): numbers of all windows that are not 0
     sums: NDArray[np.float32]  # (places, columns of weights)
     winners: NDArray[np.int8]  # (outputs,)
     errors: NDArray[np.float32]  # (places, columns of weights): of the classifier, at the places that won
@@ -588,6 +589,7 @@ def _infer_conv(x, shape, numbers, state, scratch, maps, activations):  # type: 
         sums = np.dot(maps.windows.astype(np.float64), state.memory.astype(np.float64))
         _pool(sums, shape, numbers, maps, scratch, activations)
     state.counters[EVENTS] += np.count_nonzero(x) + 1
+    maps.seen[0] = count
     state.counters[_WORDS_READ] += count * numbers.groups
     return _classify(state.matrix, numbers, scratch)
 
@@ -608,6 +610,7 @@ def learn_conv(error, size, decay, shape, numbers, state, scratch, maps, activat
     else:
         changes = np.dot(maps.windows.T.astype(np.float64), maps.errors.astype(np.float64))
         used, clipped = _update_conv(changes, scale, numbers, state, scratch, maps)
+    counters[_GRADIENTS] += used // len(state.memory) * maps.seen[0]
     if numbers.learned:
         _learn_matrix(state.matrix, state.matrix_words, error, scale, numbers, scratch)
     _count_learned(counters, used, clipped)

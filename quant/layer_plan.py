@@ -166,6 +166,16 @@ class LayerPlan:
         return (self.event_depth - 1).bit_length()
 
     @property
+    def error_group(self) -> int:
+        """Features whose scaled errors come back in one go: one for every lane."""
+        return self.lanes
+
+    @property
+    def error_groups(self) -> int:
+        """How many of these there are."""
+        return self.groups
+
+    @property
     def accumulator_bits(self) -> int:
         """Signed; the worst sums fit, that with half an activation's unit included: accumulators never saturate."""
         inputs, form, weight = self.fan_in - 1, self.input_format, self.weight_format

@@ -42,6 +42,7 @@ class LayerCounters:
                    as they have been passed on by then
     words_read     weight words (a row of all lanes) read by forward and learn
     words_written  weight words written by learn
+    gradients      of a convolution, inputs that are not 0 times the groups that learn from them, at all places
     learned        samples whose learn phase ran
     skipped        labelled samples without any error, so without a learn phase
     saturated      weights that an update clipped
@@ -50,6 +51,7 @@ class LayerCounters:
     events: int = 0
     words_read: int = 0
     words_written: int = 0
+    gradients: int = 0
     learned: int = 0
     skipped: int = 0
     saturated: int = 0
@@ -265,7 +267,9 @@ class GoldenConv(GoldenLayer):
         x = np.zeros(self.plan.inputs, np.int64)
         x[trace.event_index[:-1]] = trace.event_value[:-1]
         windows = self.memory.windows(x)
-        return self.memory.learn(windows, trace.activations, trace.winners, scaled_error, self.noise)
+        words, clipped = self.memory.learn(windows, trace.activations, trace.winners, scaled_error, self.noise)
+        self.counters.gradients += words // self.plan.fan_in * int(np.count_nonzero(windows))
+        return words, clipped
 
 
 def _golden_layer(plan: LayerPlan) -> GoldenLayer:

@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.plan import NetworkPlan
 
@@ -57,9 +58,9 @@ class Kind(IntEnum):
     ERRORS = 7
     """Layer, where it learns from its own: the last labelled sample's error, signed."""
     EVENTS = 8
-    """Layer: the event buffer, index above value."""
+    """Dense layer: the event buffer, index above value."""
     EVENT_SPAN = 9
-    """Layer: where the last sample's events begin, and where the next sample's will."""
+    """Dense layer: where the last sample's events begin, and where the next sample's will."""
     FEEDBACK_SEED = 10
     """Layer, where the feedback has bits of its own: the state that their generator starts each sample with."""
     MASK_STATE = 11
@@ -89,6 +90,7 @@ LAYER_COUNTERS = (
     "events",
     "forward",  # weight rows read for forward passes, begun early and thrown away included
     "discarded",  # of these, rows thrown away because the sample before had something to learn
+    "gradients",  # of a convolution, inputs that have met errors; a dense layer's meet them in their updates
     "updates",  # weight rows read and written by learning
     "learned",
     "skipped",
@@ -96,7 +98,7 @@ LAYER_COUNTERS = (
     "starved",  # cycles without a sample to begin
     "waiting",  # cycles with a sample but no row to read: for the classifier, or for the next layer
 )
-"""Every cycle in flight is one of forward, updates, starved, waiting."""
+"""Every cycle in flight is one of forward, gradients, updates, starved, waiting."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,9 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
             (p.index, Kind.EVENTS): Region(p.event_depth, 1, p.event_bits),
             (p.index, Kind.EVENT_SPAN): Region(2, 1, p.event_address_bits),
         }
+        if isinstance(p, ConvPlan):
+            # Its input is not kept as events.
+            del table[p.index, Kind.EVENTS], table[p.index, Kind.EVENT_SPAN]
         if p.classifier.error != "local":
             del table[p.index, Kind.ERRORS]
         if p.classifier.learns:

@@ -8,15 +8,17 @@ from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import SAMPLES_HELD
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind
 from locallearn.quant.spec import NetworkSpec
 from locallearn.rtl.access import AccessUnit
-from locallearn.rtl.circuit import check_circuit
+from locallearn.rtl.conv import ConvLayer
 from locallearn.rtl.counters import CounterBank
 from locallearn.rtl.decoder import PacketDecoder
 from locallearn.rtl.dense import DenseLayer
+from locallearn.rtl.layer import Layer
 from locallearn.rtl.results import ResultEncoder
 from locallearn.rtl.target import GENERIC, Target
 
@@ -33,7 +35,6 @@ class Chip(wiring.Component):
 
     def __init__(self, spec: NetworkSpec, target: Target = GENERIC) -> None:
         self.plan = NetworkPlan(spec)
-        check_circuit(spec)
         self._target = target
         super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "idle": Out(1)})
 
@@ -42,7 +43,7 @@ class Chip(wiring.Component):
         m.submodules.decoder = decoder = PacketDecoder(self.plan)
         m.submodules.access = access = AccessUnit(self.plan)
         m.submodules.results = results = ResultEncoder(self.plan)
-        layers = [DenseLayer(self.plan, index, self._target) for index in range(len(self.plan.layers))]
+        layers = [_layer(self.plan, index, self._target) for index in range(len(self.plan.layers))]
         for index, layer in enumerate(layers):
             m.submodules[f"layer_{index}"] = layer
             wiring.connect(m, layer.result, results.i[index])
@@ -53,6 +54,8 @@ class Chip(wiring.Component):
         for layer, plan in zip(layers, self.plan.layers, strict=True):
             if plan.classifier.error == "top":
                 m.d.comb += layer.top.eq(layers[-1].error)
+        if self.plan.spec.sum_scores:
+            m.d.comb += layers[-1].below.eq(layers[-2].walk)
         wiring.connect(m, decoder.access, access.i)
         wiring.connect(m, decoder.data, access.data)
 
@@ -94,7 +97,7 @@ class Chip(wiring.Component):
         return (SAMPLES_HELD + 2) * (len(self.plan.layers) + 1)
 
     def _host_access(
-        self, m: Module, unit: AccessUnit, layers: list[DenseLayer], counters: CounterBank, decay: Signal
+        self, m: Module, unit: AccessUnit, layers: list[Layer], counters: CounterBank, decay: Signal
     ) -> None:
         """Route the host's accesses to the layer they name, and serve the chip's own regions."""
         access = unit.access
@@ -134,3 +137,8 @@ class Chip(wiring.Component):
             access.done.eq(Cat(age == counters.latency, *done).any()),
             access.read.eq(reduce(or_, read)),
         ]
+
+
+def _layer(plan: NetworkPlan, index: int, target: Target) -> Layer:
+    kind = ConvLayer if isinstance(plan.layers[index], ConvPlan) else DenseLayer
+    return kind(plan, index, target)

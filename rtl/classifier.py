@@ -23,13 +23,13 @@ __all__ = ["Classifier"]
 class Classifier(wiring.Component):
     """Scores S' = M' y (or S = M y) while the activations pass, then h = K' e (or d = K e) in the same order.
 
-    A neuron's row of M is made from the next `plan.matrix_bits` bits of one LFSR, and what its row of K has beyond
+    A feature's row of M is made from the next `plan.matrix_bits` bits of one LFSR, and what its row of K has beyond
     M's bits from the next `plan.feedback_bits` of another. Both restart from their seeds for each pass.
 
     seed, feedback_seed
                 states that a pass starts with; the latter where K has bits of its own
     restart     loads them, before the first pass of all and after each
-    activation  one activation where `take` is high, in neuron order; one a cycle
+    activation  one feature where `take` is high, in order; one a cycle
     scores      complete `timing.score_cycles` + 2 cycles after the last activation
     errors      e, stable from `project` to the last group; where it is minus the label, only `label`, the class
     decay       what the learning rate's shift has grown by
@@ -59,7 +59,7 @@ class Classifier(wiring.Component):
         m = Module()
         p, spec = self._plan, self._plan.classifier
         m.submodules.lfsr = lfsr = LeapLfsr(p.matrix_bits)
-        m.submodules.active = active = small_memory(self._target, 1, p.neurons)
+        m.submodules.active = active = small_memory(self._target, 1, p.features)
         drawn = _entries(sequence(m, lfsr.state, p.matrix_bits), p.classes)
 
         # Forward. The first activation clears the scores on its way. The product with an entry of a single bit is an
@@ -85,14 +85,14 @@ class Classifier(wiring.Component):
             remember.en.eq(self.take),
         ]
 
-        # Backward, stage 0: walk over the lanes of a group while its register is free.
+        # Backward, stage 0: walk over the features of a group while its register is free.
         recall = active.read_port()
-        walking, neuron = walk_groups(m, p, self)
-        m.d.comb += recall.addr.eq(neuron)
+        walking, feature = walk_groups(m, p, self)
+        m.d.comb += recall.addr.eq(feature)
 
-        # Stage 1: entries meet errors. Lanes beyond the last neuron contribute nothing and take no entries.
+        # Stage 1: entries meet errors. Lanes beyond the last feature contribute nothing and take no entries.
         valid, real = Signal(), Signal()
-        m.d.sync += [valid.eq(walking), real.eq(walking & (neuron < p.neurons))]
+        m.d.sync += [valid.eq(walking), real.eq(walking & (feature < p.features))]
         m.d.comb += [
             lfsr.seed.eq(self.seed),
             lfsr.load.eq(self.restart),
@@ -127,7 +127,7 @@ class Classifier(wiring.Component):
         return own
 
     def _project(self, m: Module, feedback: list[list[Value]], gate: Value) -> list[Value]:
-        """What is to be added up for a neuron, all 0 without `gate`."""
+        """What is to be added up for a feature, all 0 without `gate`."""
         p, weights = self._plan, self._plan.classifier.feedback_weights
         if p.classifier.error == "label":
             # Of a row only the label's entry counts.

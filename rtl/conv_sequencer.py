@@ -71,6 +71,7 @@ class ConvSequencer(wiring.Component):
     pixel_at, pixel, columns_at, columns
                to and from the map buffer
     room       the readout can take another sum
+    turn       a weight can be read to be updated
     issue      `token` goes to the lanes in this cycle
     done       the pass's last token has been issued; for a cycle
     """
@@ -87,6 +88,7 @@ class ConvSequencer(wiring.Component):
                 "columns_at": Out(column_address(plan)),
                 "columns": In(plan.column_word),
                 "room": In(1),
+                "turn": In(1),
                 "issue": Out(1),
                 "token": Out(token_layout(plan)),
                 "done": Out(1),
@@ -323,7 +325,7 @@ class ConvSequencer(wiring.Component):
         about, token, valid, fresh = one.about, self.token, Signal(), Signal(init=1)
         advance = Signal()
         m.d.comb += [
-            self.issue.eq(valid & (self.room | ~token.last)),
+            self.issue.eq(valid & (self.room | ~token.last) & (self.turn | ~token.update)),
             advance.eq(~valid | self.issue),
             ones.o.ready.eq(advance),
         ]

@@ -10,10 +10,9 @@ The banks form a systolic chain: each does in every cycle what the bank before i
 One sample is being read out, judged and learned from while the next is already in the lanes.
 """
 
-from itertools import pairwise
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
 from locallearn.quant.layer_plan import MASK_LEAP
@@ -41,7 +40,7 @@ class DenseLayer(Layer):
         p = self._plan
         m.submodules.buffer = self._buffer = EventBuffer(p, self._target)
         m.submodules.sequencer = self._sequencer = Sequencer(p, self._target)
-        m.submodules.readout = self._readout = Readout(p)
+        m.submodules.readout = self._readout = Readout(p, p.neurons)
         self._units(m)
         wiring.connect(m, wiring.flipped(self.i), self._buffer.i)
         saturated = self._pipeline(m)
@@ -122,7 +121,7 @@ class DenseLayer(Layer):
             control.noise.eq(self._noise.state),
             control.write_row.eq(row[WRITTEN - 1]),
         ]
-        saturated = self._lanes(m, control)
+        saturated = self._lanes(m, control, LaneBank)
 
         # A group has the readout to itself from the issue of its last row until it has left.
         reserved = Signal()
@@ -131,27 +130,6 @@ class DenseLayer(Layer):
         m.d.comb += [sequencer.room.eq(~reserved), self._readout.flush.eq(sequencer.learn)]
         with m.If(sequencer.learn | self._readout.left):
             m.d.sync += reserved.eq(0)
-        return saturated
-
-    def _lanes(self, m: Module, control: Signal) -> Value:
-        """The banks of lanes, each a cycle behind the one before. Returns how many weights of a row were clipped."""
-        p, readout = self._plan, self._readout
-        chain = []
-        for number, lanes in enumerate(p.banks):
-            m.submodules[f"bank_{number}"] = bank = LaneBank(p, self._target, lanes)
-            chain.append(bank)
-            m.d.comb += [
-                bank.control.eq(control),
-                readout.load[number].eq(control.sum),
-                *(readout.accumulators[i].eq(sum) for i, sum in zip(lanes, bank.accumulators, strict=True)),
-            ]
-            late = Signal(control_layout(p), name=f"control_{number + 1}", reset_less=True)
-            m.d.sync += late.eq(control)
-            control = late
-        for bank, following in pairwise(chain):
-            m.d.comb += [bank.neighbour.eq(following.updated), following.saturated_before.eq(bank.saturated)]
-        m.d.comb += [chain[-1].neighbour.eq(self.access.data), self._weight.eq(chain[0].updated)]
-        saturated: Value = chain[-1].saturated
         return saturated
 
     def _samples(self, m: Module) -> dict[str, Value]:
@@ -179,6 +157,7 @@ class DenseLayer(Layer):
             "events": buffer.taken,
             "forward": sequencer.issue & ~phase,
             "discarded": Mux(sequencer.learn, sequencer.discarded + sequencer.issue, 0),
+            "gradients": Const(0, 1),
             "updates": sequencer.issue & phase,
             "learned": self._learn,
             "skipped": self._skipped,

@@ -1,4 +1,4 @@
-"""Groups of scaled errors on their way from any classifier to the lanes, one neuron a cycle."""
+"""Groups of scaled errors on their way from any classifier to the lanes, one feature a cycle."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def group_members(plan: LayerPlan) -> dict[str, Member]:
     """Of a classifier, for its way back.
 
     project     start the backward pass, group by group
-    load_g      high once for every lane, with `g_lane` and `next_g`, the error h << (max_decay - decay), 0 for lanes
-                without a neuron
+    load_g      high once for every feature of the group, with its number in it, `g_lane`, and `next_g`, the error
+                h << (max_decay - decay), 0 for lanes without a neuron
     group_ready the group is whole, `timing.group_cycles` after `project` or `next_group`
     group_zero  all of it is 0
     next_group  give the group up and start the following one
@@ -26,38 +26,39 @@ def group_members(plan: LayerPlan) -> dict[str, Member]:
         "group_zero": Out(1),
         "next_group": In(1),
         "load_g": Out(1),
-        "g_lane": Out(range(plan.lanes)),
+        "g_lane": Out(range(plan.error_group)),
         "next_g": Out(signed(plan.scaled_error_width)),
     }
 
 
 def walk_groups(m: Module, plan: LayerPlan, classifier: Any) -> tuple[Signal, Signal]:
-    """From `project` on, a neuron a cycle to the end of its group, and the next group after `next_group`.
+    """From `project` on, a feature a cycle to the end of its group, and the next group after `next_group`.
 
-    Returns whether a neuron is walked over, and which; the last group's lanes without one count too.
+    Returns whether a feature is walked over, and which; the last group's lanes without one count too.
     """
-    neuron, lane = Signal(range(plan.groups * plan.lanes + 1)), Signal(range(plan.lanes))
+    every = plan.error_groups * plan.error_group
+    feature, lane = Signal(range(every + 1)), Signal(range(plan.error_group))
     walking, last_group = Signal(), Signal()
-    m.d.sync += last_group.eq(neuron == plan.groups * plan.lanes)
+    m.d.sync += last_group.eq(feature == every)
     with m.If(walking):
-        m.d.sync += [neuron.eq(neuron + 1), lane.eq(lane + 1)]
-        with m.If(lane == plan.lanes - 1):
+        m.d.sync += [feature.eq(feature + 1), lane.eq(lane + 1)]
+        with m.If(lane == plan.error_group - 1):
             m.d.sync += [lane.eq(0), walking.eq(0)]
     with m.If(classifier.project):
-        m.d.sync += [neuron.eq(0), lane.eq(0), walking.eq(1)]
+        m.d.sync += [feature.eq(0), lane.eq(0), walking.eq(1)]
     with m.If(classifier.next_group):
         m.d.sync += walking.eq(~last_group)
-    return walking, neuron
+    return walking, feature
 
 
 def pass_groups(m: Module, plan: LayerPlan, classifier: Any) -> None:
-    """Lanes in their order, until the group is whole; the classifier says `next_g` and `load_g`."""
+    """Features in their order, until the group is whole; the classifier says `next_g` and `load_g`."""
     with m.If(classifier.load_g):
         m.d.sync += [
             classifier.group_zero.eq(((classifier.g_lane == 0) | classifier.group_zero) & (classifier.next_g == 0)),
             classifier.g_lane.eq(classifier.g_lane + 1),
         ]
-        with m.If(classifier.g_lane == plan.lanes - 1):
+        with m.If(classifier.g_lane == plan.error_group - 1):
             m.d.sync += [classifier.g_lane.eq(0), classifier.group_ready.eq(1)]
     with m.If(classifier.next_group):
         m.d.sync += classifier.group_ready.eq(0)

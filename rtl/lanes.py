@@ -1,19 +1,22 @@
-"""One lane: a multiplier that serves both phases, an accumulator, and a saturating stochastic update."""
+"""Lanes: a multiplier that serves both phases, an accumulator, and a saturating stochastic update."""
 
-from amaranth import Cat, Const, Module, Mux, Shape, Signal, signed
+from typing import Any
+
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.rtl.arithmetic import clamp
 from locallearn.rtl.multiplier import Multiplier
 from locallearn.rtl.target import Target
 
-__all__ = ["Lane"]
+__all__ = ["ConvLane", "Lane"]
 
 
 class Lane(wiring.Component):
-    """Forward: accumulator += weight x. Learn: updated = saturate(weight - ((x g + noise) >> update_shift)).
+    """Of a dense layer. Forward: accumulator += weight x. Learn: updated = saturate(weight - ((x g + noise) >> update_shift)).
 
     Cycle 0 takes the weight, cycle 4 has its product and accumulates it or makes the change, so that in cycle 5
     `accumulator` includes this input; cycle 5 subtracts and cycle 6 saturates, so that in cycle 7 `updated` and
@@ -81,26 +84,87 @@ class Lane(wiring.Component):
         with m.If(self.add):
             m.d.sync += total.eq(Mux(self.first, half, total) + product)
         m.d.comb += self.accumulator.eq(total)
-
-        # The weight keeps step with the product of its own update.
-        delayed = [Signal(signed(p.weight_format.bits), reset_less=True, name=f"weight_{i}") for i in range(5)]
-        m.d.sync += [late.eq(early) for early, late in zip([self.weight, *delayed], delayed, strict=False)]
-        spare = p.update_shift - p.noise_bits
-        noise = Cat(Const(1 << spare >> 1, spare), self.noise)
-        learned = product[: p.input_format.bits + p.scaled_error_width].as_signed()
-        # Rounding up can make a change of 1 from a product however small.
-        change = Signal(signed(max(2, len(learned) + 1 - p.update_shift)), reset_less=True)
-        exact = Signal(signed(max(len(change), p.weight_format.bits) + 1), reset_less=True)
-        new, clipped = clamp(exact, p.weight_format)
-        saturate = Signal()
-        m.d.sync += saturate.eq(self.subtract)
-        # Forward passes leave the update's registers alone: less power, and much less for a simulator to do.
-        with m.If(self.round):
-            m.d.sync += change.eq((learned + noise) >> p.update_shift)
-        with m.If(self.subtract):
-            m.d.sync += exact.eq(delayed[-1] - change)
-        with m.If(saturate):
-            m.d.sync += [self.updated.eq(new), self.saturated.eq(clipped)]
-        with m.If(self.shift):
-            m.d.sync += [self.updated.eq(self.neighbour), self.saturated.eq(0)]
+        _update(m, p, self, product[: p.input_format.bits + p.scaled_error_width].as_signed())
         return m
+
+
+class ConvLane(wiring.Component):
+    """Of a convolution. Forward: accumulator += weight x, over a window. Learn: the same with g x over all places, then
+    updated = saturate(weight - ((accumulator + noise) >> update_shift)).
+
+    Cycles as those of `Lane`; what follows a sum in the next cycle is a new one, or what is made of it.
+
+    g           the scaled error where the lane's channel learns at the place of x, else 0; in cycle 0
+    add, first, half
+                accumulate this product; start a new sum with it; with half a unit of the activation; all in cycle 4
+    round, empty
+                make the change from the sum until now, or from 0; both in cycle 4
+    and the others as those of `Lane`; the weight that is updated is that of the cycle 0 of its `round`.
+    """
+
+    def __init__(self, plan: ConvPlan, target: Target) -> None:
+        self._plan = plan
+        self._target = target
+        weight = signed(plan.weight_format.bits)
+        self._x = Shape(plan.input_format.bits, signed=plan.input_format.signed)
+        super().__init__(
+            {
+                "weight": In(weight),
+                "learn": In(1),
+                "x": In(self._x),
+                "g": In(signed(plan.scaled_error_width)),
+                "add": In(1),
+                "first": In(1),
+                "half": In(1),
+                "round": In(1),
+                "empty": In(1),
+                "noise": In(plan.noise_bits),
+                "subtract": In(1),
+                "shift": In(1),
+                "neighbour": In(weight),
+                "accumulator": Out(signed(plan.accumulator_bits)),
+                "updated": Out(weight),
+                "saturated": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        p = self._plan
+        width = max(p.weight_format.bits, p.scaled_error_width)
+        m.submodules.multiplier = multiplier = Multiplier(self._target, self._x, Shape(width, signed=True))
+        operand = Signal(Shape(width, signed=True), reset_less=True)
+        m.d.sync += operand.eq(Mux(self.learn, self.g, self.weight))
+        m.d.comb += [multiplier.a.eq(self.x), multiplier.b.eq(operand)]
+
+        total = Signal(signed(p.sum_bits), reset_less=True)
+        begin = self.half << p.requantise_shift >> 1
+        with m.If(self.add):
+            m.d.sync += total.eq(Mux(self.first, begin, total) + multiplier.product)
+        m.d.comb += self.accumulator.eq(total)
+        _update(m, p, self, Mux(self.empty, 0, total))
+        return m
+
+
+def _update(m: Module, plan: LayerPlan, lane: Any, learned: Value) -> None:
+    """Cycles 4 to 7: the weight after what is learned, signed, in units 2^update_shift times as small."""
+    # The weight keeps step with what it is updated by.
+    delayed = [Signal(signed(plan.weight_format.bits), reset_less=True, name=f"weight_{i}") for i in range(5)]
+    m.d.sync += [late.eq(early) for early, late in zip([lane.weight, *delayed], delayed, strict=False)]
+    spare = plan.update_shift - plan.noise_bits
+    noise = Cat(Const(1 << spare >> 1, spare), lane.noise)
+    # Rounding up can make a change of 1 from a product however small.
+    change = Signal(signed(max(2, len(learned) + 1 - plan.update_shift)), reset_less=True)
+    exact = Signal(signed(max(len(change), plan.weight_format.bits) + 1), reset_less=True)
+    new, clipped = clamp(exact, plan.weight_format)
+    saturate = Signal()
+    m.d.sync += saturate.eq(lane.subtract)
+    # Forward passes leave the update's registers alone: less power, and much less for a simulator to do.
+    with m.If(lane.round):
+        m.d.sync += change.eq((learned + noise) >> plan.update_shift)
+    with m.If(lane.subtract):
+        m.d.sync += exact.eq(delayed[-1] - change)
+    with m.If(saturate):
+        m.d.sync += [lane.updated.eq(new), lane.saturated.eq(clipped)]
+    with m.If(lane.shift):
+        m.d.sync += [lane.updated.eq(lane.neighbour), lane.saturated.eq(0)]

@@ -1,5 +1,6 @@
 """What dense and convolutional layers have in common: the judge behind their classifier, and the host's access."""
 
+from collections.abc import Callable
 from functools import reduce
 from itertools import pairwise
 from operator import or_
@@ -13,6 +14,7 @@ from locallearn.quant.layer_plan import NOISE_LEAP
 from locallearn.quant.lfsr import STATE_BITS
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import Kind
+from locallearn.rtl.bank import Bank
 from locallearn.rtl.classifier import Classifier
 from locallearn.rtl.counters import CounterBank
 from locallearn.rtl.error import ErrorUnit
@@ -22,6 +24,8 @@ from locallearn.rtl.layouts import AccessSignature, error_layout, event_layout, 
 from locallearn.rtl.lead import Lead
 from locallearn.rtl.learned import LearnedClassifier
 from locallearn.rtl.lfsr import LeapLfsr
+from locallearn.rtl.readout import Readout
+from locallearn.rtl.summed import Summed, walk_layout
 from locallearn.rtl.target import Target
 from locallearn.rtl.timing import WRITTEN, score_cycles
 
@@ -44,12 +48,16 @@ class Layer(wiring.Component):
     access  the host's access to the layer's regions; only while nothing is in flight
     top     of a layer that learns from the last one's error: that layer's, see `error_layout`
     error   of the last layer, its own for all that do
+    walk    of a layer whose scores the last one adds to its own: over these
+    below   the last layer's end of it
     """
 
     _counters: CounterBank
+    _readout: Readout
 
     def __init__(self, network: NetworkPlan, index: int, target: Target) -> None:
         self._target = target
+        self._network = network
         self._plan = plan = network.layers[index]
         self._next = network.layers[index + 1] if index + 1 < len(network.layers) else None
         members = {
@@ -67,6 +75,10 @@ class Layer(wiring.Component):
             members["error"] = Out(error_layout(plan))
         if plan.classifier.error == "top":
             members["top"] = In(error_layout(plan))
+        if plan.sums_scores:
+            members["below"] = In(walk_layout(network.layers[index - 1]))
+        elif plan.scores_are_summed:
+            members["walk"] = Out(walk_layout(plan))
         super().__init__(members)
 
     def _units(self, m: Module) -> None:
@@ -81,6 +93,8 @@ class Layer(wiring.Component):
         if p.can_exit:
             m.submodules.lead = self._lead = Lead(p)
             self._stops = Signal(name="stops")
+        if p.sums_scores:
+            m.submodules.summed = self._summed = Summed(p, self._network.layers[p.index - 1], self._target)
         m.submodules.noise = self._noise = LeapLfsr(NOISE_LEAP)
         # The host's access to the weights.
         self._fetch, self._store, self._shift = Signal(name="fetch"), Signal(name="store"), Signal(name="shift")
@@ -94,6 +108,27 @@ class Layer(wiring.Component):
         self._release, self._decided = Signal(name="release"), Signal(name="decided")
         self._sample = Signal(data.StructLayout({"label": p.class_bits, "learn": 1}), name="sample")
 
+    def _lanes(self, m: Module, control: Signal, kind: Callable[[Any, Target, range], Bank]) -> Value:
+        """The banks of lanes, each a cycle behind the one before. Returns how many weights of a row were clipped."""
+        p, readout = self._plan, self._readout
+        chain = []
+        for number, lanes in enumerate(p.banks):
+            m.submodules[f"bank_{number}"] = bank = kind(p, self._target, lanes)
+            chain.append(bank)
+            m.d.comb += [
+                bank.control.eq(control),
+                readout.load[number].eq(control.sum),
+                *(readout.accumulators[i].eq(sum) for i, sum in zip(lanes, bank.accumulators, strict=True)),
+            ]
+            late = Signal.like(control, name=f"control_{number + 1}", reset_less=True)
+            m.d.sync += late.eq(control)
+            control = late
+        for bank, following in pairwise(chain):
+            m.d.comb += [bank.neighbour.eq(following.updated), following.saturated_before.eq(bank.saturated)]
+        m.d.comb += [chain[-1].neighbour.eq(self.access.data), self._weight.eq(chain[0].updated)]
+        saturated: Value = chain[-1].saturated
+        return saturated
+
     def _judge(self, m: Module, ended: Value, learned: Value, passed_on: Value) -> None:
         """Answers for a sample after its last feature has gone to the classifier, has it learned, and lets it go.
 
@@ -102,10 +137,10 @@ class Layer(wiring.Component):
         passed_on  nothing of the sample has to go to the next layer any more
         """
         sample, classifier, error = self._sample, self._classifier, self._error
-        judging = Signal(name="judging")
+        judging, sums = Signal(name="judging"), self._plan.sums_scores
         size, known = self._find_error(m)
         m.d.comb += [
-            self.result.payload.predicted.eq(error.predicted),
+            self.result.payload.predicted.eq(self._summed.predicted if sums else error.predicted),
             self.result.payload.error.eq(size),
         ]
         if self._plan.can_exit:
@@ -125,6 +160,19 @@ class Layer(wiring.Component):
             classifier.decay.eq(self._decay_shift(m, self._learn)),
             classifier.project.eq(self._learn),
         ]
+        if sums:
+            m.d.comb += [
+                self._summed.below.eq(self.below),
+                self._summed.start.eq(error.start),
+                self._summed.score.eq(error.score),
+            ]
+        elif self._plan.scores_are_summed:
+            stops = self._stops if self._plan.can_exit else Const(0)
+            m.d.comb += [
+                self.walk.start.eq(error.start),
+                self.walk.score.eq(error.score),
+                self.walk.passes.eq(self.result.valid & self.result.ready & ~stops),
+            ]
         # Where scores come late, so does the judge.
         scored = [*(f"Score {cycle}" for cycle in range(score_cycles(self._plan))), "Judge"]
         with m.FSM(name="judge"):
@@ -136,10 +184,11 @@ class Layer(wiring.Component):
                 with m.State(state):
                     m.next = following
             with m.State("Judge"):
-                m.d.comb += [judging.eq(1), error.start.eq(1)]
-                m.next = "Wait"
+                m.d.comb += [judging.eq(1), error.start.eq(self._summed.ready if sums else 1)]
+                with m.If(error.start):
+                    m.next = "Wait"
             with m.State("Wait"), m.If(known):
-                m.next = "Answer"
+                m.next = "Add up" if sums else "Answer"
                 if self._plan.can_exit:
                     with m.If(~sample.learn):
                         m.next = "Weigh"
@@ -148,6 +197,9 @@ class Layer(wiring.Component):
                     m.next = "Decide"
                 with m.State("Decide"):
                     m.d.comb += self._decided.eq(1)
+                    m.next = "Answer"
+            if sums:
+                with m.State("Add up"):
                     m.next = "Answer"
             with m.State("Answer"):
                 m.d.comb += self.result.valid.eq(1)

@@ -1,4 +1,4 @@
-"""The local classifier that learns: its matrix is kept in block RAM, one column and one multiplier a class."""
+"""The local classifier that learns: its matrix is kept in block RAM, a row a feature; one multiplier a class."""
 
 from itertools import pairwise
 
@@ -25,48 +25,41 @@ _WRITTEN = 9  # has new entries on their way back to the memory
 
 
 class _Column(wiring.Component):
-    """One class's entries, with the multiplier that all three passes use.
+    """One class's multiplier, which all three passes use.
 
-    row         read in cycle 0; `entry` is there in cycle 2
+    entry       of the class in a row that is read in cycle 0; in cycle 2
     project     the other operand is the error's size in place of the activation, in cycle 3
     learn       the error in place of the entry, in cycle 2
     activation  in cycle 3
     error       stable
     scale       how far the error is shifted up to be learned from
     product     of activation or error and entry, in cycle 6
-    write, write_row
-                write what was learned from the product of cycle 6, in cycle 9
     noise       of the rounding, in cycle 6
-    store, data the host's, at `write_row`
+    learned     the new entry, by the product of cycle 6, in cycle 9
     """
 
     def __init__(self, plan: LayerPlan, target: Target) -> None:
         self._plan = plan
         self._target = target
         self._narrow, self._wide = plan.matrix_operand_bits
-        entry, row = signed(plan.classifier.format.bits), range(plan.neurons)
+        entry = signed(plan.classifier.format.bits)
         super().__init__(
             {
-                "row": In(row),
+                "entry": In(entry),
                 "project": In(1),
                 "learn": In(1),
                 "activation": In(plan.output_format.bits),
                 "error": In(signed(plan.error_width)),
                 "scale": In(range(plan.max_decay + 1)),
-                "entry": Out(entry),
                 "product": Out(signed(self._narrow + self._wide)),
                 "noise": In(plan.matrix_noise_bits),
-                "write": In(1),
-                "write_row": In(row),
-                "store": In(1),
-                "data": In(entry),
+                "learned": Out(entry),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         p, form = self._plan, self._plan.classifier.format
-        m.submodules.memory = memory = BlockMemory(self._target, form.bits, p.neurons)
         m.submodules.multiplier = multiplier = Multiplier(
             self._target, unsigned(self._narrow), Shape(self._wide, signed=True)
         )
@@ -79,8 +72,6 @@ class _Column(wiring.Component):
         operand = Signal(Shape(self._wide, signed=True), reset_less=True)
         m.d.sync += operand.eq(Mux(self.learn, scaled, self.entry))
         m.d.comb += [
-            memory.address.eq(self.row),
-            self.entry.eq(memory.data),
             multiplier.a.eq(Mux(self.project, size, self.activation)),
             multiplier.b.eq(operand),
         ]
@@ -96,18 +87,12 @@ class _Column(wiring.Component):
             delayed.append(late)
         change = Signal(signed(max(2, len(multiplier.product) + 1 - p.matrix_update_shift)), reset_less=True)
         exact = Signal(signed(max(len(change), form.bits) + 1), reset_less=True)
-        learned = Signal(signed(form.bits), reset_less=True)
         spare = p.matrix_update_shift - p.matrix_noise_bits
         noise = Cat(Const(1 << spare >> 1, spare), self.noise)
         m.d.sync += [
             change.eq((multiplier.product + noise) >> p.matrix_update_shift),
             exact.eq(delayed[-1] - change),
-            learned.eq(clamp(exact, form)[0]),
-        ]
-        m.d.comb += [
-            memory.write.eq(self.write | self.store),
-            memory.write_address.eq(self.write_row),
-            memory.write_data.eq(Mux(self.store, self.data, learned)),
+            self.learned.eq(clamp(exact, form)[0]),
         ]
         return m
 
@@ -120,7 +105,7 @@ class LearnedClassifier(wiring.Component):
     idle    M has learned all that there was: neither `take` nor the host's access may come before
     accessed, row
             the host's access to a row, whose `entries` are there 2 cycles later
-    store   for every class: write `data` as its entry of the row
+    store   for every class: write `data` as its entry of the row, 2 cycles later, the others as they were
     noise, noise_seed, load_noise
             the state of the rounding noise's register, and the host's way to set it
     """
@@ -138,7 +123,7 @@ class LearnedClassifier(wiring.Component):
                 "decay": In(range(plan.max_decay + 1)),
                 "idle": Out(1),
                 "accessed": In(1),
-                "row": In(range(plan.neurons)),
+                "row": In(range(plan.features)),
                 "entries": Out(entry).array(plan.classes),
                 "store": In(plan.classes),
                 "data": In(entry),
@@ -156,23 +141,24 @@ class LearnedClassifier(wiring.Component):
         columns = [_Column(p, self._target) for _ in range(p.classes)]
         for c, column in enumerate(columns):
             m.submodules[f"column_{c}"] = column
-        m.submodules.activations = activations = small_memory(self._target, p.output_format.bits, p.neurons)
+        m.submodules.memory = memory = BlockMemory(self._target, p.classes * form.bits, p.features)
+        m.submodules.activations = activations = small_memory(self._target, p.output_format.bits + 1, p.features)
         keep, recall = activations.write_port(), activations.read_port()
 
         # Where rows come from: the activations that pass, the walk over a group, or the walk over all rows to learn.
-        index, value = Signal(range(p.neurons)), Signal(p.output_format.bits, reset_less=True)
-        walking, neuron = walk_groups(m, p, self)
+        index, value = Signal(range(p.features)), Signal(p.output_format.bits, reset_less=True)
+        walking, feature = walk_groups(m, p, self)
         adding, learning, busy = Signal(), Signal(), Signal()
         real, last_row = Signal(), Signal()
-        learned, row = Signal(range(p.neurons)), Signal(range(p.neurons))
+        learned, row = Signal(range(p.features)), Signal(range(p.features))
         m.d.comb += [
             keep.addr.eq(self.activation.index),
-            keep.data.eq(self.activation.value),
+            keep.data.eq(Cat(self.activation.value, self.activation.active)),
             keep.en.eq(self.take),
-            row.eq(Mux(adding, index, Mux(learning, learned, neuron))),
+            row.eq(Mux(adding, index, Mux(learning, learned, feature))),
             recall.addr.eq(row),
-            real.eq(neuron < p.neurons),
-            last_row.eq(learning & (learned == p.neurons - 1)),
+            real.eq(feature < p.features),
+            last_row.eq(learning & (learned == p.features - 1)),
             self.idle.eq(~busy),
         ]
         m.d.sync += [
@@ -180,7 +166,7 @@ class LearnedClassifier(wiring.Component):
             index.eq(self.activation.index),
             value.eq(self.activation.value),
         ]
-        with m.If(walking & (neuron == p.groups * p.lanes - 1)):
+        with m.If(walking & (feature == p.error_groups * p.error_group - 1)):
             m.d.sync += learning.eq(1)
         with m.If(learning):
             m.d.sync += learned.eq(learned + 1)
@@ -203,9 +189,10 @@ class LearnedClassifier(wiring.Component):
         with m.If(delayed(last_row, 0, _WRITTEN, "last_row")[_WRITTEN]):
             m.d.sync += busy.eq(0)
         passing = delayed(value, 0, 1, "value")[1]
-        activation = delayed(Mux(added[1], passing, recall.data), 1, _OPERANDS, "activation")[_OPERANDS]
-        exists = delayed(real, 0, _OPERANDS, "real")[_OPERANDS]
-        gate = delayed(exists & activation.any(), _OPERANDS, _PRODUCT, "gate")[_PRODUCT]
+        recalled = recall.data[: p.output_format.bits]
+        activation = delayed(Mux(added[1], passing, recalled), 1, _OPERANDS, "activation")[_OPERANDS]
+        exists = delayed(real, 0, 1, "real")[1]
+        gate = delayed(exists & recall.data[-1], 1, _PRODUCT, "gate")[_PRODUCT]
         m.submodules.noise = noise = LeapLfsr(NOISE_LEAP)
         m.d.comb += [
             noise.seed.eq(self.noise_seed),
@@ -214,25 +201,30 @@ class LearnedClassifier(wiring.Component):
             self.noise.eq(noise.state),
         ]
         scale = (p.max_decay - self.decay)[: p.max_decay.bit_length()]
-        parts = enumerate(zip(columns, self.errors, self.entries, self.store, strict=True))
+        stored, write_row = delayed(self.store, 0, 2, "store")[2], rows[_WRITTEN]
+        writes = []
+        parts = enumerate(zip(columns, self.errors, self.entries, stored, strict=True))
         for number, (column, error, entry, store) in parts:
             m.d.comb += [
+                entry.eq(memory.data[number * form.bits : (number + 1) * form.bits]),
+                column.entry.eq(entry),
                 column.noise.eq(noise.state.rotate_right(lane_rotation(number))),
-                column.row.eq(Mux(self.accessed, self.row, row)),
                 column.learn.eq(written[_OPERANDS - 1]),
                 column.project.eq(projected[_OPERANDS]),
                 column.activation.eq(activation),
                 column.error.eq(error),
                 column.scale.eq(scale),
-                column.write.eq(written[_WRITTEN]),
-                column.write_row.eq(Mux(self.accessed, self.row, rows[_WRITTEN])),
-                column.store.eq(store),
-                column.data.eq(self.data),
-                entry.eq(column.entry),
             ]
+            writes.append(Mux(self.accessed, Mux(store, self.data, entry), column.learned))
+        m.d.comb += [
+            memory.address.eq(Mux(self.accessed, self.row, row)),
+            memory.write.eq(written[_WRITTEN] | stored.any()),
+            memory.write_address.eq(Mux(self.accessed, self.row, write_row)),
+            memory.write_data.eq(Cat(writes)),
+        ]
 
         # Forward. The first activation clears the sums on its way.
-        limit = p.neurons * p.output_format.max * -form.min
+        limit = p.features * p.output_format.max * -form.min
         for column, score in zip(columns, self.scores, strict=True):
             total = Signal(signed(limit.bit_length() + 1), name="total")
             m.d.comb += score.eq(total >> p.score_drop)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from locallearn.rtl.target import ECP5, ICE40UP, SPRAM, Target
 
-__all__ = ["BlockMemory", "SinglePortMemory", "small_memory"]
+__all__ = ["BlockMemory", "SinglePortMemory", "small_memory", "words_memory"]
 
 
 class _Words(wiring.Component):
@@ -67,6 +67,12 @@ class _Inferred(_Whole):
     """The same for synthesis, which has to find a block RAM for it."""
 
     _attributes: ClassVar[dict[str, str]] = {"ram_style": "block"}
+
+
+class _Shallow(_Whole):
+    """The same in LUTs."""
+
+    _attributes: ClassVar[dict[str, str]] = {"ram_style": "distributed"}
 
 
 class _SinglePort(_Block):
@@ -217,6 +223,13 @@ class BlockMemory(_Blocks):
         super().__init__(block, width, depth, target.slices(width, depth), bank_depth)
 
 
+class _ShallowMemory(_Blocks):
+    """Latency and members as those of `BlockMemory`, in LUTs."""
+
+    def __init__(self, target: Target, width: int, depth: int) -> None:
+        super().__init__(_Shallow, width, depth, (width,), depth)
+
+
 class SinglePortMemory(_Blocks):
     """SPRAM and a register. Latency 2 cycles; a read or a write a cycle. Starts undefined.
 
@@ -230,6 +243,11 @@ class SinglePortMemory(_Blocks):
             super().__init__(_SPRAM, width, depth, (widest,) * full + (rest,) * (rest > 0), bank_depth)
         else:
             super().__init__(_SinglePort, width, depth, (width,), depth)
+
+
+def words_memory(target: Target, width: int, depth: int) -> _Blocks:
+    """A `BlockMemory`, or one like it in LUTs where that is better."""
+    return (_ShallowMemory if target.in_luts(depth) else BlockMemory)(target, width, depth)
 
 
 def small_memory(target: Target, width: int, depth: int) -> Memory:

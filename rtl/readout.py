@@ -18,6 +18,8 @@ __all__ = ["Readout"]
 class Readout(wiring.Component):
     """Holds the sums of one group while the lanes go on, and streams clamp(sum >> shift), negatives as 0.
 
+    A sample is `neurons` activations; a convolution, which counts its places and groups elsewhere, has those of a group.
+
     load          for every bank of lanes: take its `accumulators`, which include half a unit for the rounding. The
                   first bank's only after the group before has `left`, the others' one after another behind it
     accumulators  of all lanes
@@ -27,8 +29,9 @@ class Readout(wiring.Component):
     o             activations in neuron order; `timing.READOUT` cycles after the first load, one a cycle
     """
 
-    def __init__(self, plan: LayerPlan) -> None:
+    def __init__(self, plan: LayerPlan, neurons: int) -> None:
         self._plan = plan
+        self._neurons = neurons
         self._banks = plan.banks
         super().__init__(
             {
@@ -51,8 +54,8 @@ class Readout(wiring.Component):
                 m.d.sync += [sums[i].eq(self.accumulators[i] >> p.requantise_shift) for i in lanes]
 
         # The lane whose turn it is has a one, which wanders past them all: that needs no wire across the chip.
-        neuron, turn = Signal(range(p.neurons)), Signal(p.lanes, init=1)
-        begun, last = Signal(), Signal(init=p.neurons == 1)
+        neuron, turn = Signal(range(self._neurons)), Signal(p.lanes, init=1)
+        begun, last = Signal(), Signal(init=self._neurons == 1)
         busy, ending, choose, advance = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             # While a sample's last neuron is on its way, it is not known yet whether the next sample may begin.
@@ -64,13 +67,13 @@ class Readout(wiring.Component):
             m.d.sync += ending.eq(0)
         with m.If(advance & choose):
             m.d.sync += [neuron.eq(neuron + 1), turn.eq(turn.rotate_left(1)), begun.eq(~last)]
-            if p.neurons > 1:
-                m.d.sync += last.eq(neuron == p.neurons - 2)
+            if self._neurons > 1:
+                m.d.sync += last.eq(neuron == self._neurons - 2)
             with m.If(last | turn[-1]):
                 m.d.sync += [busy.eq(0), self.left.eq(1)]
             with m.If(last):
                 m.d.sync += [neuron.eq(0), ending.eq(1)]
-                if p.neurons % p.lanes:
+                if self._neurons % p.lanes:
                     m.d.sync += turn.eq(1)
 
         # Stage 1: the lane, from its bank; 0 from the others. Stage 2: from all of them. Stage 3, the output: clamped.

@@ -33,6 +33,10 @@ class Target:
         full, rest = divmod(width, widest)
         return (widest,) * full + (rest,) * (rest > 0)
 
+    def in_luts(self, depth: int) -> bool:
+        """Whether a memory of so few words is better off in LUTs, however wide: blocks would be nearly empty."""
+        return bool(self.blocks) and self.lut_ram and depth <= 64
+
     def banks(self, depth: int) -> int:
         """How many blocks behind one another make the depth."""
         return -(-depth // self.blocks[-1][0]) if self.blocks else 1

@@ -58,6 +58,6 @@ def error_cycles(plan: LayerPlan, learn: bool) -> int:
 def group_cycles(plan: LayerPlan) -> int:
     """From the order for a group of scaled errors until it is whole: one a cycle, through a tree of sums."""
     if plan.classifier.learns:
-        return plan.lanes + 10 + tree_cycles(plan.classes)
+        return plan.error_group + 10 + tree_cycles(plan.classes)
     classes = 1 if plan.classifier.error == "label" else plan.classes
-    return plan.lanes + 4 + tree_cycles(classes * len(plan.classifier.feedback_weights))
+    return plan.error_group + 4 + tree_cycles(classes * len(plan.classifier.feedback_weights))

@@ -140,7 +140,7 @@ class NaiveLayer:
         self.mask = BitSerialLfsr(plan.mask_seed)
         self.dropout = Fraction(round(256 * layer.dropout), 256)
         self.decays = spec.training.decay if layer.decay is None else layer.decay
-        self.counters = dict.fromkeys(("events", "words_read", "words_written", "learned", "skipped", "saturated"), 0)
+        self.counters = dict.fromkeys(("events", "words_read", "words_written", "gradients", "learned", "skipped", "saturated"), 0)
 
     def set_shapes(self, index: int) -> None:
         """Of what comes and goes."""
@@ -364,11 +364,11 @@ class NaiveConv(NaiveLayer):
         sums = [0] * self.features
         # Where each activation that is not 0 comes from: the window that won, and the feature that it is part of.
         self.winners: list[tuple[int, list[int], int]] = []
+        self.seen = 0
         for row in range(self.pooled_rows):
             for column in range(self.pooled_columns):
                 windows = [self.window(x, row * pool + y, column * pool + z) for y in range(pool) for z in range(pool)]
-                for window in windows:
-                    self.counters["words_read"] += sum(value != 0 for value in window) * len(self.groups)
+                self.seen += sum(value != 0 for window in windows for value in window)
                 cell = row // self.cell_rows * (self.pooled_columns // self.cell_columns) + column // self.cell_columns
                 for channel in range(self.neurons):
                     answers = [self.activation(channel, list(enumerate(window))) for window in windows]
@@ -377,6 +377,7 @@ class NaiveConv(NaiveLayer):
                     sums[feature] += best
                     if best:
                         self.winners.append((channel, windows[answers.index(best)], feature))
+        self.counters["words_read"] += self.seen * len(self.groups)
         return activations, [floor(Fraction(total, self.cell_size) + Fraction(1, 2)) for total in sums]
 
     def update(self, trace: NaiveTrace, d: list[int], shift: int) -> None:
@@ -384,6 +385,7 @@ class NaiveConv(NaiveLayer):
         for group in self.groups:
             of_group = [(channel, window, d[feature]) for channel, window, feature in self.winners if channel in group]
             if any(error for *_, error in of_group):
+                self.counters["gradients"] += self.seen
                 for i in range(self.fan_in + 1):
                     products = [
                         sum(window[i] * error for channel, window, error in of_group if channel == neuron)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
-from locallearn.quant.spec import LayerSpec
+from locallearn.quant.spec import ConvSpec, LayerSpec
 from locallearn.rtl.classifier import Classifier
 from locallearn.rtl.layouts import activation_layout
 from locallearn.rtl.target import GENERIC
@@ -20,9 +21,10 @@ from locallearn.rtl.timing import group_cycles, score_cycles
 from locallearn.sim.bench import cycle, parameters, ports, start
 from locallearn.sim.streams import pack
 from tests.rtl.conftest import Bench
-from tests.rtl.plans import layer
+from tests.rtl.plans import convolution, layer
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 async def restart(dut: Any) -> None:
@@ -32,15 +34,15 @@ async def restart(dut: Any) -> None:
     dut.restart.value = 0
 
 
-async def forward(dut: Any, plan: LayerPlan, activations: Ints) -> None:
+async def forward(dut: Any, plan: LayerPlan, activations: Ints, active: Bools) -> None:
     """All activations, with pauses in which nothing is to be taken."""
     layout = activation_layout(plan)
-    for i, value in enumerate(activations.tolist()):
+    for i, (value, learns) in enumerate(zip(activations.tolist(), active.tolist(), strict=True)):
         while random.random() < 0.2:
             dut.activation.value, dut.take.value = random.getrandbits(len(dut.activation)), 0
             await RisingEdge(dut.clk)
-        last = i == plan.neurons - 1
-        fields = {"index": i, "value": value, "active": value > 0, "first": i == 0, "last": last}
+        last = i == plan.features - 1
+        fields = {"index": i, "value": value, "active": learns, "first": i == 0, "last": last}
         dut.activation.value = pack(layout, fields)
         dut.take.value = 1
         await RisingEdge(dut.clk)
@@ -56,7 +58,7 @@ async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[in
             port.value = entry
     groups, zero, took = [], [], set()
     start = dut.project
-    for _ in range(plan.groups):
+    for _ in range(plan.error_groups):
         start.value = 1
         await RisingEdge(dut.clk)
         start.value = 0
@@ -64,11 +66,11 @@ async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[in
         group: list[int] = []
         while True:
             await RisingEdge(dut.clk)
-            assert cycle() - begun < 1000, f"cycle {cycle()}: expected {plan.groups} groups, actual {len(groups)}"
+            assert cycle() - begun < 1000, f"cycle {cycle()}: expected {plan.error_groups} groups, actual {len(groups)}"
             if dut.group_ready.value:
                 break
             if dut.load_g.value:
-                lane = int(dut.g_lane.value) if plan.lanes > 1 else 0
+                lane = int(dut.g_lane.value) if plan.error_group > 1 else 0
                 assert lane == len(group), f"cycle {cycle()}: expected lane {len(group)}, actual {lane}"
                 group.append(dut.next_g.value.to_signed())
         took.add(cycle() - begun)
@@ -82,7 +84,7 @@ async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[in
     dut.next_group.value = 1
     await RisingEdge(dut.clk)
     dut.next_group.value = 0
-    for _ in range(plan.lanes + 10):
+    for _ in range(plan.error_group + 10):
         await RisingEdge(dut.clk)
         assert not dut.group_ready.value, f"cycle {cycle()}: expected no group after the last, actual one"
         assert not dut.load_g.value, f"cycle {cycle()}: expected no error after the last, actual one"
@@ -92,11 +94,17 @@ async def backward(dut: Any, plan: LayerPlan, error: Ints) -> tuple[list[list[in
 def any_activations(plan: LayerPlan) -> Ints:
     """Some of them 0, often those of whole groups."""
     limit = plan.output_format.max
-    values = np.array([random.choice((0, 1, limit, random.randint(0, limit))) for _ in range(plan.neurons)])
-    for first in range(0, plan.neurons, plan.lanes):
+    values = np.array([random.choice((0, 1, limit, random.randint(0, limit))) for _ in range(plan.features)])
+    for first in range(0, plan.features, plan.error_group):
         if random.random() < 0.3:
-            values[first : first + plan.lanes] = 0
+            values[first : first + plan.error_group] = 0
     return values
+
+
+def any_active(plan: LayerPlan, activations: Ints) -> Bools:
+    """Which are to learn: of a dense layer what is not 0, of a convolution also an average that was rounded to it."""
+    rounded = isinstance(plan, ConvPlan)
+    return np.array([value > 0 or (rounded and random.random() < 0.5) for value in activations.tolist()])
 
 
 def any_error(plan: LayerPlan, scores: Ints) -> Ints:
@@ -128,7 +136,8 @@ async def scores_and_projects(dut: Any) -> None:
         await restart(dut)
 
         activations = any_activations(plan)
-        await forward(dut, plan, activations)
+        active = any_active(plan, activations)
+        await forward(dut, plan, activations, active)
         await restart(dut)
         for _ in range(1 + score_cycles(plan)):
             await RisingEdge(dut.clk)
@@ -140,11 +149,9 @@ async def scores_and_projects(dut: Any) -> None:
         )
 
         error = any_error(plan, scores)
-        padded = np.zeros(plan.groups * plan.lanes, np.int64)
-        padded[: plan.neurons] = (activations > 0) * classifier.back_project(plan, feedback, error) << (
-            plan.max_decay - decay
-        )
-        expected = padded.reshape(plan.groups, plan.lanes)
+        padded = np.zeros(plan.error_groups * plan.error_group, np.int64)
+        padded[: plan.features] = active * classifier.back_project(plan, feedback, error) << (plan.max_decay - decay)
+        expected = padded.reshape(plan.error_groups, plan.error_group)
         groups, zero, took = await backward(dut, plan, error)
         assert groups == expected.tolist(), (
             f"cycle {cycle()}, seed {seed}, activations {activations}, error {error}, decay {decay}: "
@@ -172,6 +179,7 @@ def with_classifier(**choices: Any) -> LayerPlan:
         pytest.param(with_classifier(matrix="ternary", loss="squared-hinge"), id="ternary, hinge"),
         pytest.param(with_classifier(feedback="sign-concordant", loss="squared-hinge"), id="sign-concordant, hinge"),
         pytest.param(with_classifier(bits=2, error="label"), id="label"),
+        pytest.param(convolution((2, 6, 6), ConvSpec(5, pool=2, resolution=3, lanes=2)), id="convolution"),
         pytest.param(with_classifier(feedback="random", error="label"), id="label, random feedback"),
     ],
 )

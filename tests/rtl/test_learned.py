@@ -13,15 +13,15 @@ from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.layer_plan import NOISE_LEAP, LayerPlan
 from locallearn.quant.lfsr import LeapingLfsr
-from locallearn.quant.spec import LayerSpec
+from locallearn.quant.spec import ConvSpec, LayerSpec
 from locallearn.rtl.learned import LearnedClassifier
 from locallearn.rtl.target import GENERIC
 from locallearn.rtl.timing import group_cycles, score_cycles
 from locallearn.sim.bench import cycle, parameters, ports, start
 from tests.compare import assert_same
 from tests.rtl.conftest import Bench
-from tests.rtl.plans import layer
-from tests.rtl.test_classifier import any_activations, any_error, backward, forward
+from tests.rtl.plans import convolution, layer
+from tests.rtl.test_classifier import any_activations, any_active, any_error, backward, forward
 
 Ints = NDArray[np.int64]
 
@@ -31,19 +31,22 @@ async def store(dut: Any, plan: LayerPlan, matrix: Ints) -> None:
     dut.accessed.value = 1
     for row, entries in enumerate(matrix.tolist()):
         for c, entry in enumerate(entries):
-            if plan.neurons > 1:
+            if plan.features > 1:
                 dut.row.value = row
             dut.data.value, dut.store.value = entry, 1 << c
             await RisingEdge(dut.clk)
-    dut.store.value = dut.accessed.value = 0
+            dut.store.value = 0
+            for _ in range(3):
+                await RisingEdge(dut.clk)
+    dut.accessed.value = 0
 
 
 async def load(dut: Any, plan: LayerPlan) -> Ints:
     """Row by row."""
     dut.accessed.value = 1
     rows = []
-    for row in range(plan.neurons):
-        if plan.neurons > 1:
+    for row in range(plan.features):
+        if plan.features > 1:
             dut.row.value = row
         for _ in range(3):
             await RisingEdge(dut.clk)
@@ -55,7 +58,7 @@ async def load(dut: Any, plan: LayerPlan) -> Ints:
 def any_matrix(plan: LayerPlan) -> Ints:
     form = plan.classifier.format
     ends = (form.min, form.max, 0)
-    rows, columns = range(plan.neurons), range(plan.classes)
+    rows, columns = range(plan.features), range(plan.classes)
     return np.array([[random.choice((*ends, random.randint(form.min, form.max))) for _ in columns] for _ in rows])
 
 
@@ -78,7 +81,8 @@ async def scores_projects_and_learns(dut: Any) -> None:
             dut.decay.value = decay
 
         activations = any_activations(plan)
-        await forward(dut, plan, activations)
+        active = any_active(plan, activations)
+        await forward(dut, plan, activations, active)
         for _ in range(2 + score_cycles(plan)):
             await RisingEdge(dut.clk)
         scores = classifier.scores(plan, matrix, activations)
@@ -86,9 +90,9 @@ async def scores_projects_and_learns(dut: Any) -> None:
         assert_same(f"cycle {cycle()}: score", scores, actual)
 
         error = any_error(plan, scores)
-        padded = np.zeros(plan.groups * plan.lanes, np.int64)
-        padded[: plan.neurons] = (activations > 0) * classifier.back_project(plan, matrix, error)
-        expected = (padded << (plan.max_decay - decay)).reshape(plan.groups, plan.lanes)
+        padded = np.zeros(plan.error_groups * plan.error_group, np.int64)
+        padded[: plan.features] = active * classifier.back_project(plan, matrix, error)
+        expected = (padded << (plan.max_decay - decay)).reshape(plan.error_groups, plan.error_group)
         groups, zero, took = await backward(dut, plan, error)
         assert_same(f"cycle {cycle()}: error of lane", expected, groups)
         assert_same(f"cycle {cycle()}: group without error", ~expected.any(axis=1), zero)
@@ -97,7 +101,7 @@ async def scores_projects_and_learns(dut: Any) -> None:
         begun = cycle()
         while not dut.idle.value:
             await RisingEdge(dut.clk)
-            assert cycle() - begun < plan.neurons + 20, f"cycle {cycle()}: expected idle, actual busy"
+            assert cycle() - begun < plan.features + 20, f"cycle {cycle()}: expected idle, actual busy"
         matrix = classifier.learn(plan, matrix, error << (plan.max_decay - decay), activations, noise)
         assert_same(f"cycle {cycle()}: noise", noise.state, dut.noise.value.to_unsigned())
         assert_same(f"cycle {cycle()}: matrix", matrix, await load(dut, plan))
@@ -115,6 +119,10 @@ def learned(neurons: int, lanes: int, classes: int, max_decay: int = 2, **choice
         pytest.param(learned(8, 3, 10), id="padding, 10 classes"),
         pytest.param(learned(12, 12, 5, loss="squared-hinge", bits=16, rate_shift=6), id="hinge, 16 bits"),
         pytest.param(learned(20, 7, 20, bits=8, rate_shift=0, max_decay=8), id="8 bits, 20 classes"),
+        pytest.param(
+            convolution((1, 4, 4), ConvSpec(5, resolution=2, lanes=3, classifier=ClassifierSpec("learned"))),
+            id="convolution",
+        ),
     ],
 )
 def test_learned_classifier(bench: Bench, plan: LayerPlan) -> None:
