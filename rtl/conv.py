@@ -137,8 +137,9 @@ class ConvLayer(Layer):
             m.d.sync += reserved.eq(0)
         m.d.comb += [sequencer.room.eq(~reserved), self._readout.enable.eq(1)]
         if self._target.single_port_weights:
-            # An update is read when no other is written.
-            m.d.comb += sequencer.turn.eq(~(valid[WRITTEN - ROW] & token[WRITTEN - ROW].update))
+            # What is updated must not be read when another is written: a row is at its memory a cycle after ROW.
+            ahead = WRITTEN - ROW - 1
+            m.d.comb += sequencer.turn.eq(~(valid[ahead] & token[ahead].update))
         else:
             m.d.comb += sequencer.turn.eq(1)
         return saturated

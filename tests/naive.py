@@ -140,7 +140,9 @@ class NaiveLayer:
         self.mask = BitSerialLfsr(plan.mask_seed)
         self.dropout = Fraction(round(256 * layer.dropout), 256)
         self.decays = spec.training.decay if layer.decay is None else layer.decay
-        self.counters = dict.fromkeys(("events", "words_read", "words_written", "gradients", "learned", "skipped", "saturated"), 0)
+        self.counters = dict.fromkeys(
+            ("events", "words_read", "words_written", "gradients", "learned", "skipped", "saturated"), 0
+        )
 
     def set_shapes(self, index: int) -> None:
         """Of what comes and goes."""

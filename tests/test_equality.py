@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
 from locallearn.quant.registers import Kind, split_events
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.chip import Chip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.sim.export import to_verilog
@@ -29,6 +30,8 @@ from tests.strategies import from_whole_range
 
 IN_CI = 20
 SLOW = 200
+CONVOLUTIONS_IN_CI = 10
+CONVOLUTIONS_SLOW = 90
 
 
 def random_spec(number: int) -> NetworkSpec:
@@ -107,6 +110,77 @@ def draw_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
         error_bits=error_bits,
         noise_bits=mostly(1, 12, 1, 16),
         early_exit=not usual and depth > 1,
+        training=TrainingSpec(decay=decay, seed=number),
+    )
+
+
+def random_conv_spec(number: int) -> NetworkSpec:
+    """The `number`-th description with convolutions: one to three, behind them perhaps a dense layer."""
+    rng = np.random.default_rng([number, 2])
+    while True:
+        # Some are impossible: nothing is left of a map, or cells do not divide it.
+        with suppress(SpecError):
+            return draw_conv_spec(number, rng)
+
+
+def draw_conv_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
+    """Raises SpecError where what is drawn is impossible."""
+
+    def between(low: int, high: int) -> int:
+        return int(rng.integers(low, high, endpoint=True))
+
+    def chance(share: float) -> bool:
+        return bool(rng.random() < share)
+
+    # Now and then more columns or channels than a word of a mask has.
+    shape = (between(17, 20) if chance(0.15) else between(1, 5), between(2, 9), between(2, 9))
+    if chance(0.15):
+        shape = (1, between(2, 4), between(17, 21))
+    bits = between(4, 8)
+    inputs = InputSpec(prod(shape), bits, between(2, bits - 1), signed=chance(0.5), shape=shape)
+    activation = QFormat(between(4, 8), 4)
+    weight = QFormat(between(9, 14), 11 - between(0, 2), signed=True)
+    error_bits, decay = between(4, 8), tuple(float(rng.integers(4 * 256)) / 256 for _ in range(3))
+    convolutions, dense = between(1, 3), between(0, 1)
+    depth = convolutions + dense
+    classifiers = random_classifiers(rng, depth, False, activation.fraction + error_bits)
+    layers: list[LayerSpec | ConvSpec] = []
+    for index in range(depth):
+        neurons = between(17, 24) if chance(0.15) else between(1, 10)
+        common: dict[str, Any] = {
+            "lanes": between(1, neurons),
+            # At which weights move.
+            "rate_shift": between(5, 9),
+            "score_shift": between(0, 5),
+            "classifier": classifiers[index],
+            "decay": None if chance(0.7) else decay[:1],
+        }
+        if index < convolutions:
+            kernel = between(1, 5)
+            layers.append(
+                ConvSpec(
+                    neurons,
+                    kernel,
+                    stride=between(1, 2),
+                    padding=None if chance(0.6) else between(0, kernel - 1),
+                    pool=between(1, 2),
+                    resolution=between(0, 4),
+                    **common,
+                )
+            )
+        else:
+            layers.append(LayerSpec(neurons, **common))
+    return NetworkSpec(
+        name=f"random-convolutions-{number}",
+        classes=between(2, 8),
+        input=inputs,
+        layers=tuple(layers),
+        activation=activation,
+        weight=weight,
+        error_bits=error_bits,
+        noise_bits=between(4, 12),
+        early_exit=depth > 1 and chance(0.3),
+        sum_scores=depth > 1 and chance(0.5),
         training=TrainingSpec(decay=decay, seed=number),
     )
 
@@ -275,7 +349,48 @@ def test_random_specs_are_worth_comparing() -> None:
     assert min(done.values()) >= 3, done
 
 
+def test_random_convolutions_are_worth_comparing() -> None:
+    """Those of CI: they learn, and among them is everything that a convolution can be."""
+    done: Counter[str] = Counter()
+    for number in range(CONVOLUTIONS_IN_CI):
+        spec = random_conv_spec(number)
+        golden, rng = GoldenNetwork(spec), np.random.default_rng(0)
+        for x in quantise_pixels(spec, random_pixels(rng, 40, spec.input)):
+            golden.step(x, int(rng.integers(spec.classes)))
+        plans = [plan for plan in golden.plan.layers if isinstance(plan, ConvPlan)]
+        learners = [layer for layer in golden.layers if isinstance(layer.plan, ConvPlan)]
+        done["weights move"] += any(layer.counters.words_written for layer in learners)
+        done["groups are passed over"] += any(
+            0 < layer.counters.words_written < layer.counters.learned * layer.plan.weight_rows for layer in learners
+        )
+        done["several groups"] += any(plan.groups > 1 for plan in plans)
+        done["several banks"] += any(len(plan.banks) > 1 for plan in plans)
+        done["several words of channels"] += any(plan.channel_words > 1 for plan in plans)
+        done["several words of columns"] += any(plan.column_words > 1 for plan in plans)
+        done["all pixels"] += any(plan.conv.resolution == 0 for plan in plans)
+        done["cells of several pixels"] += any(plan.cell != (1, 1) for plan in plans)
+        done["stride"] += any(plan.conv.stride == 2 for plan in plans)
+        done["pool"] += any(plan.conv.pool == 2 for plan in plans)
+        done["learned classifier"] += any(plan.classifier.learns for plan in plans)
+        done["fixed classifier"] += any(not plan.classifier.learns for plan in plans)
+        done["dense behind"] += not isinstance(golden.plan.layers[-1], ConvPlan)
+        done["convolution behind"] += len(plans) > 1
+        done["scores are summed"] += spec.sum_scores
+        done["early exit"] += spec.early_exit
+        done["signed inputs"] += spec.input.signed
+        done["single-port memories"] += target_of(number) is SINGLE_PORT
+    assert done["weights move"] == CONVOLUTIONS_IN_CI
+    assert min(done.values()) >= 1, done
+
+
 NUMBERS = [*range(IN_CI), *(pytest.param(number, marks=pytest.mark.slow) for number in range(IN_CI, IN_CI + SLOW))]
+CONVOLUTIONS = [
+    *range(CONVOLUTIONS_IN_CI),
+    *(
+        pytest.param(number, marks=pytest.mark.slow)
+        for number in range(CONVOLUTIONS_IN_CI, CONVOLUTIONS_IN_CI + CONVOLUTIONS_SLOW)
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +402,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("number", NUMBERS)
 def test_chip_equals_golden_model(number: int, cache: Path) -> None:
     """Learning at the first rate and at the last, inference in between and at the end."""
-    spec = random_spec(number)
+    compare(random_spec(number), number, cache)
+
+
+@pytest.mark.parametrize("number", CONVOLUTIONS)
+def test_chip_of_convolutions_equals_golden_model(number: int, cache: Path) -> None:
+    compare(random_conv_spec(number), number, cache)
+
+
+def compare(spec: NetworkSpec, number: int, cache: Path) -> None:
     with (
         naming(spec),
         SimulatedChip(to_verilog(Chip(spec, target_of(number))), cache_dir=cache, optimise=False) as chip,
