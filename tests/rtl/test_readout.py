@@ -201,4 +201,4 @@ async def holds_the_next_sample_back_until_the_last_neuron_is_taken(dut: Any) ->
     ],
 )
 def test_readout(bench: Bench, plan: LayerPlan) -> None:
-    bench(Readout(plan), plan)
+    bench(Readout(plan, plan.neurons), plan)
