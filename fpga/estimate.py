@@ -10,7 +10,6 @@ from locallearn.fpga.estimate_resources import Resources, estimate_layer_resourc
 from locallearn.fpga.nextpnr import Use
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
-from locallearn.rtl.circuit import check_circuit
 
 __all__ = ["LOGIC_ERROR", "Estimate", "Speed", "estimate"]
 
@@ -113,10 +112,7 @@ def estimate(
 
     clock_mhz  of the chip; the board's own where it is None
     activity   of the samples; `expected` where it is None
-
-    Raises SpecError where there is no circuit for it.
     """
-    check_circuit(spec)
     plan = NetworkPlan(spec)
     clock = clock_mhz or board.clock_mhz
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.errors import RunError
 from locallearn.quant.plan import NetworkPlan
 
@@ -16,13 +17,15 @@ class LayerActivity:
 
     events   inputs that are not zero, the bias among them
     learned  share of the training samples that leave an error to learn from
-    rows     of all weight rows that the events of these samples name, the share that is learned: the others belong to
-             groups of neurons that have no error
+    rows     of all weight rows that the events of these samples name, or of all that a convolution has, the share that
+             is learned: the others belong to groups of neurons that have no error
+    met      what weights meet that is not zero, at all places of a convolution together; of a dense layer its events
     """
 
     events: float
     learned: float
     rows: float
+    met: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class _Data:
     runs     of zeros, per pixel that is not zero
     neurons  share of a hidden layer that is not zero
     learned  share of the training samples, by layer; layers behind are as the last one
-    errors   share of the neurons that get an error from these samples
+    errors   share of the neurons that get an error from these samples; of a convolution's channels practically all do
     """
 
     source: str
@@ -76,13 +79,15 @@ def expected(plan: NetworkPlan) -> Activity:
     for p in plan.layers:
         share = data.neurons if p.index else data.pixels
         learned = data.learned[min(p.index, len(data.learned) - 1)]
-        layers.append(LayerActivity(1 + share * p.inputs, learned, 1 - (1 - data.errors) ** p.lanes))
+        rows = 1.0 if isinstance(p, ConvPlan) else 1 - (1 - data.errors) ** p.lanes
+        met = p.places + share * (p.window_numbers - p.places)
+        layers.append(LayerActivity(1 + share * p.inputs, learned, rows, met))
     return Activity(data.source, _bytes(layers[0], data), tuple(layers))
 
 
 def dense(plan: NetworkPlan) -> Activity:
     """The worst case: nothing is ever zero, and every sample is learned from by every neuron."""
-    layers = tuple(LayerActivity(p.fan_in, 1, 1) for p in plan.layers)
+    layers = tuple(LayerActivity(1 + p.inputs, 1, 1, p.window_numbers) for p in plan.layers)
     return Activity("no zeros, all learned", 2 + plan.layers[0].inputs, layers)
 
 
@@ -101,14 +106,13 @@ def counted(plan: NetworkPlan, report: Mapping[str, Any], source: str) -> Activi
         raise RunError(f"{source}: counters of {len(found)} layers, the network has {len(plan.layers)}")
     layers = []
     for p, layer in zip(plan.layers, found, strict=True):
-        rows = layer["events"] * p.groups * layer["learned"] / samples
-        layers.append(
-            LayerActivity(
-                layer["events"] / samples,
-                layer["learned"] / samples,
-                min(1.0, layer["words_written"] / rows) if rows else 1.0,
-            )
-        )
+        met = layer["events"]
+        rows = met * p.groups * layer["learned"] / samples
+        if isinstance(p, ConvPlan):
+            met = (layer["words_read"] - layer["words_written"]) / p.groups
+            rows = p.weight_rows * layer["learned"]
+        share = min(1.0, layer["words_written"] / rows) if rows else 1.0
+        layers.append(LayerActivity(layer["events"] / samples, layer["learned"] / samples, share, met / samples))
     return Activity(source, _bytes(layers[0], _BY_INPUTS.get(plan.layers[0].inputs, _UNKNOWN)), tuple(layers))
 
 

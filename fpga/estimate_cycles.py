@@ -4,11 +4,15 @@
     `--------------- forward ---------------'`------- judging --------'`-------------- learning --------------------'
 
 The next sample's walk goes on beside the judging; it is void if there is something to learn.
+
+A convolution begins its next sample when it has done with the one before. It walks over what its windows have that is
+not zero, group by group, and over the same once more for what it learns.
 """
 
 from dataclasses import dataclass
 
 from locallearn.fpga.estimate_activity import Activity, LayerActivity
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.packets import record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
@@ -19,6 +23,12 @@ __all__ = ["ChipCycles", "LayerCycles", "estimate_cycles", "estimate_layer_cycle
 
 MATRIX = 12
 """From the last group's errors to a matrix that is learned, beside the walks over the group and over all rows."""
+
+WALK = 10
+"""From the order for a convolution's pass to its first input at the lanes."""
+
+FEATURES = 12
+"""From a convolution's last activation, through pool and queue, to its first feature."""
 
 HANDOVER = 6
 """From a layer's last activation to the first row of the next."""
@@ -43,6 +53,8 @@ def estimate_layer_cycles(plan: LayerPlan, activity: LayerActivity, single_port:
 
     single_port  weights lie in memories of a single port: a row that is learned takes two cycles
     """
+    if isinstance(plan, ConvPlan):
+        return _conv_cycles(plan, activity)
     forward = _forward(plan, activity.events)
     infer = _overlapped(plan, activity.events, _judging(plan, learn=False))
     judging = _judging(plan, learn=True)
@@ -50,6 +62,26 @@ def estimate_layer_cycles(plan: LayerPlan, activity: LayerActivity, single_port:
     learned = forward + judging + _learning(plan, activity, single_port)
     train = activity.learned * learned + (1 - activity.learned) * unlearned
     return LayerCycles(infer, train, train - unlearned)
+
+
+def _conv_cycles(plan: ConvPlan, activity: LayerActivity) -> LayerCycles:
+    conv, (_, _, channels), (place_rows, _, _) = plan.conv, plan.input_map, plan.convolved_map
+    # A window's words are looked up one a cycle, with ones or without, and its sum has to be read out.
+    look_up = conv.kernel**2 * plan.channel_words + 1
+    windows = plan.places * plan.groups
+    forward = WALK + windows * max(activity.met / plan.places, look_up, _read_out(plan.lanes))
+    passing = SUM + READOUT + plan.lanes + FEATURES + plan.features + score_cycles(plan) + plan.sums_scores
+    unlearned, judged = (forward + passing + error_cycles(plan, learn) + 2 for learn in (False, True))
+    rows = activity.rows * plan.weight_rows
+    tokens = max(activity.met * plan.groups * activity.rows, rows * place_rows * plan.column_words)
+    learning = group_cycles(plan) + WALK + tokens + rows + 2 * WRITTEN
+    if plan.classifier.learns:
+        learning = max(learning, 2 * plan.features + MATRIX)
+    # The next sample's map: an event takes three cycles, a word of its masks one.
+    pixels, words = plan.input_map[0] * plan.input_map[1], plan.input_map[0] * plan.column_words
+    arriving = 3 * activity.events + pixels * plan.channel_words + words * (channels + 1)
+    train = max(arriving, judged + activity.learned * learning)
+    return LayerCycles(max(arriving, unlearned), train, activity.learned * learning)
 
 
 def _forward(plan: LayerPlan, events: float) -> float:

@@ -11,10 +11,14 @@ from importlib import resources
 from math import ceil
 
 from locallearn.fpga.boards import Board
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.packets import result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP_COUNTERS, COUNTER_BITS, LAYER_COUNTERS
+from locallearn.rtl.conv_bank import error_address, winner_address
+from locallearn.rtl.maps import column_address, pixel_address, value_address
+from locallearn.rtl.summed import SCORE_SLOTS
 from locallearn.rtl.target import GOWIN, ICE40UP, SPRAM, Target
 
 __all__ = [
@@ -44,8 +48,11 @@ def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
     target = board.target
     total = _logic(chip_widths(plan), target)
     total["block_ram"] = target.block_rams(8, board.receive_bytes)
+    total["block_ram"] += _counter_memories(len(CHIP_COUNTERS), target)
     if not target.lut_ram:
-        total["block_ram"] += _counter_memories(len(CHIP_COUNTERS), target) + _result_memories(plan, target)
+        total["block_ram"] += _result_memories(plan, target)
+    if plan.spec.sum_scores:
+        total["block_ram"] += _small(target, plan.layers[-2].score_bits, SCORE_SLOTS << plan.layers[-1].class_bits)
     for layer in plan.layers:
         for resource, count in estimate_layer_resources(layer, target).items():
             total[resource] = total.get(resource, 0) + count
@@ -61,14 +68,19 @@ def layer_widths(plan: LayerPlan, target: Target) -> dict[str, float]:
     """Of a layer's blocks, in bits; those of all lanes, banks or classes together."""
     row = (plan.weight_rows - 1).bit_length()
     value = plan.input_format.bits + plan.scaled_error_width
-    weight = plan.weight_format.bits
+    weight, total = plan.weight_format.bits, plan.accumulator_bits
+    addresses = plan.event_address_bits
+    if isinstance(plan, ConvPlan):
+        # Sums are wider, and go through two adders; what a channel learns by is each lane's own.
+        total, value = 2 * plan.sum_bits, value + plan.scaled_error_width
+        addresses = sum(layout(plan).size for layout in (value_address, pixel_address, column_address))
     behind = -(-plan.weight_rows // SPRAM[0]) if target == ICE40UP else target.banks(plan.weight_rows)
     return {
         # Sequencer, event buffer, counters, the host's way in.
         "layer": 1,
-        "addresses": row + plan.event_address_bits,
+        "addresses": row + addresses,
         # With what goes from bank to bank. A weight passes about three of a lane's registers and adders.
-        "lanes": plan.lanes * (3 * weight + plan.accumulator_bits + value),
+        "lanes": plan.lanes * (3 * weight + total + value),
         # Behind memories that one block is not deep enough for.
         "multiplexers": plan.lanes * weight * (behind - 1),
         # Classifier and error unit.
@@ -103,24 +115,50 @@ def _result_memories(plan: NetworkPlan, target: Target) -> int:
 
 def _counter_memories(counters: int, target: Target) -> int:
     """Block RAMs for the two halves of each."""
-    return target.block_rams(COUNTER_BITS // 2, 2 * counters)
+    return _small(target, COUNTER_BITS // 2, 2 * counters)
 
 
 def _layer_memories(plan: LayerPlan, target: Target) -> Resources:
     """Of a layer."""
     weights = [len(lanes) * plan.weight_format.bits for lanes in plan.banks]
-    block_ram = target.block_rams(plan.event_bits, plan.event_depth)
+    if isinstance(plan, ConvPlan):
+        block_ram = _conv_memories(plan, target)
+    else:
+        block_ram = target.block_rams(plan.event_bits, plan.event_depth)
     remembered = 1
     if plan.classifier.learns:
-        block_ram += plan.classes * target.block_rams(plan.classifier.format.bits, plan.neurons)
-        remembered = plan.output_format.bits
-    if not target.lut_ram:
-        block_ram += target.block_rams(remembered, plan.neurons) + _counter_memories(len(LAYER_COUNTERS), target)
+        block_ram += target.block_rams(plan.classes * plan.classifier.format.bits, plan.features)
+        remembered += plan.output_format.bits
+    block_ram += _small(target, remembered, plan.features) + _counter_memories(len(LAYER_COUNTERS), target)
     if target == ICE40UP:
         depth, width = SPRAM
         spram = sum(-(-bits // width) for bits in weights) * -(-plan.weight_rows // depth)
         return {"block_ram": block_ram, "spram": spram}
-    return {"block_ram": block_ram + sum(target.block_rams(bits, plan.weight_rows) for bits in weights)}
+    return {"block_ram": block_ram + sum(_words(target, bits, plan.weight_rows) for bits in weights)}
+
+
+def _conv_memories(plan: ConvPlan, target: Target) -> int:
+    """Of a convolution, beside its weights and classifier: maps and masks of two samples, winners, errors, features."""
+    maps = {value_address: plan.input_format.bits, pixel_address: plan.channel_word, column_address: plan.column_word}
+    sums = plan.output_format.bits + plan.cell_shift
+    cells = sum((side - 1).bit_length() for side in plan.feature_map)
+    block_ram = sum(target.block_rams(width, 2 << layout(plan).size) for layout, width in maps.items())
+    block_ram += target.block_rams(sums, 1 << cells)
+    block_ram += sum(_words(target, len(b) * plan.winner_bits, 1 << winner_address(plan).size) for b in plan.banks)
+    block_ram += plan.lanes * _words(target, plan.scaled_error_width, 1 << error_address(plan).size)
+    # A row's mask on its way, and the best of a pool.
+    block_ram += _small(target, plan.column_word, plan.input_map[2])
+    return block_ram + _small(target, plan.output_format.bits + plan.winner_bits - 1, plan.lanes)
+
+
+def _small(target: Target, width: int, depth: int) -> int:
+    """Blocks of a `memory.small_memory`."""
+    return target.block_rams(width, depth) if target.small_in_blocks(width, depth) else 0
+
+
+def _words(target: Target, width: int, depth: int) -> int:
+    """Blocks of a `memory.words_memory`."""
+    return 0 if target.in_luts(depth) else target.block_rams(width, depth)
 
 
 def _logic(widths: dict[str, float], target: Target) -> Resources:

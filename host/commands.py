@@ -370,10 +370,8 @@ def estimate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 def traffic_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.host.traffic import traffic_rows, traffic_table
-    from locallearn.rtl.circuit import check_circuit
 
     spec = _load_spec(args)
-    check_circuit(spec)
     plan = NetworkPlan(spec)
     activity, counters = _activity(args, plan)
     rows = traffic_rows(plan, activity, args.batch, counters)
@@ -423,9 +421,8 @@ def boards_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.fpga.boards import BOARDS
     from locallearn.fpga.estimate import estimate
     from locallearn.host.build_table import boards_table
-    from locallearn.rtl.circuit import has_circuit
 
-    presets = [spec for spec in map(load_spec, preset_names()) if has_circuit(spec)]
+    presets = [load_spec(name) for name in preset_names()]
     fitting = {name: [spec.name for spec in presets if estimate(spec, board).fits] for name, board in BOARDS.items()}
     terminal.show(boards_table(BOARDS.values(), fitting))
     return {

@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from locallearn.fpga.estimate_activity import Activity, LayerActivity, dense
+from locallearn.fpga.estimate_activity import Activity, dense
 from locallearn.host.build_table import plain_table
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.plan import NetworkPlan
 
 __all__ = ["Traffic", "chip_traffic", "paper_traffic", "traffic_rows", "traffic_table"]
@@ -37,37 +38,40 @@ def paper_traffic(plan: NetworkPlan, batch: int) -> tuple[Traffic, Traffic]:
 
     P_i parameters of layer i, a_i its activations and R_i their fan-out, C classes. A layer's own activations are at
     hand while it is at work; parameters come once a pass. Backpropagation has an output layer more; the classifiers of
-    local errors come from a generator.
+    local errors come from a generator, and see the features of a convolution.
 
     Source: Mostafa, Ramesh, Cauwenberghs, "Deep supervised learning using local errors" (2017); its table could only be
     had in its text's words.
     """
     local = sum(p.fan_in * p.neurons for p in plan.layers)
     last = plan.layers[-1]
-    output = (last.neurons + 1) * last.classes
-    kept = sum(p.neurons for p in plan.layers)
-    forward = sum(p.inputs * p.neurons for p in plan.layers)
+    output = (last.outputs + 1) * last.classes
+    kept = sum(p.outputs for p in plan.layers)
+    forward = sum(p.places * (p.fan_in - 1) * p.neurons for p in plan.layers)
     return (
         Traffic(
             2 * (local + output) / batch + kept,
             (local + output) / batch + kept,
-            3 * (forward + last.neurons * last.classes),
+            3 * (forward + last.outputs * last.classes),
         ),
-        Traffic(local / batch, local / batch, 2 * forward + 2 * last.classes * kept),
+        Traffic(local / batch, local / batch, 2 * forward + 2 * last.classes * sum(p.features for p in plan.layers)),
     )
 
 
 def chip_traffic(plan: NetworkPlan, activity: Activity) -> Traffic:
     """What the chip does for samples of this activity: a row of weights (one a lane) is read for every event and group
-    of neurons, and once more, and written, where there is an error to learn from. Every neuron passes its classifier.
+    of neurons, and once more, and written, where there is an error to learn from; all of a convolution's once in this
+    case, when the errors of all places have met what the lanes see there. Every feature passes its classifier.
     """
     reads = writes = operations = 0.0
     for p, layer in zip(plan.layers, activity.layers, strict=True):
-        forward = layer.events * p.groups * p.lanes
+        forward = layer.met * p.groups * p.lanes
         learning = forward * layer.learned * layer.rows
-        reads += forward + learning
-        writes += learning
-        operations += forward + learning + p.classes * p.neurons * (1 + layer.learned)
+        conv = isinstance(p, ConvPlan)
+        written = p.weight_rows * p.lanes * layer.learned * layer.rows if conv else learning
+        reads += forward + written
+        writes += written
+        operations += forward + learning + p.classes * p.features * (1 + layer.learned)
     return Traffic(reads, writes, operations)
 
 
@@ -81,7 +85,7 @@ def traffic_rows(
     """
     backprop, local = paper_traffic(plan, batch)
     everything = dense(plan)
-    zeros_skipped = tuple(LayerActivity(layer.events, 1, 1) for layer in activity.layers)
+    zeros_skipped = tuple(replace(layer, learned=1, rows=1) for layer in activity.layers)
     passed_over = chip_traffic(plan, activity)
     rows = {
         f"backpropagation, batch {batch}": backprop,

@@ -100,6 +100,17 @@ class ConvPlan(LayerPlan):
         return self.convolved_map[0] * self.convolved_map[1]
 
     @property
+    def window_numbers(self) -> int:
+        (rows, columns, channels), (down, across, _) = self.input_map, self.convolved_map
+        return self.places + channels * self._taps(rows, down) * self._taps(columns, across)
+
+    def _taps(self, side: int, places: int) -> int:
+        """What the kernel meets at all places of a row or column, the border not counted."""
+        conv = self.conv
+        first = (place * conv.stride - conv.border for place in range(places))
+        return sum(min(start + conv.kernel, side) - max(start, 0) for start in first)
+
+    @property
     def winner_bits(self) -> int:
         """Width of which place of a pool won, and above it whether the activation is not 0."""
         return 1 + 2 * (self.conv.pool - 1)

@@ -166,6 +166,16 @@ class LayerPlan:
         return (self.event_depth - 1).bit_length()
 
     @property
+    def places(self) -> int:
+        """Where the weights are applied."""
+        return 1
+
+    @property
+    def window_numbers(self) -> int:
+        """What they meet there in a sample without a single zero, the biases' constants included."""
+        return self.fan_in
+
+    @property
     def error_group(self) -> int:
         """Features whose scaled errors come back in one go: one for every lane."""
         return self.lanes

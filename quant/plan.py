@@ -105,7 +105,7 @@ class NetworkPlan:
     @property
     def dense_cycles(self) -> int:
         """Cycles of the slowest layer's forward pass over a sample without a single zero."""
-        return max(p.fan_in * p.groups for p in self.layers)
+        return max(p.window_numbers * p.groups for p in self.layers)
 
 
 def _layer_plan(spec: NetworkSpec, index: int) -> LayerPlan:

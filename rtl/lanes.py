@@ -16,7 +16,8 @@ __all__ = ["ConvLane", "Lane"]
 
 
 class Lane(wiring.Component):
-    """Of a dense layer. Forward: accumulator += weight x. Learn: updated = saturate(weight - ((x g + noise) >> update_shift)).
+    """Of a dense layer. Forward: accumulator += weight x.
+    Learn: updated = saturate(weight - ((x g + noise) >> update_shift)).
 
     Cycle 0 takes the weight, cycle 4 has its product and accumulates it or makes the change, so that in cycle 5
     `accumulator` includes this input; cycle 5 subtracts and cycle 6 saturates, so that in cycle 7 `updated` and

@@ -252,5 +252,6 @@ def words_memory(target: Target, width: int, depth: int) -> _Blocks:
 
 def small_memory(target: Target, width: int, depth: int) -> Memory:
     """A memory of some hundred bits, latency 1 cycle, starts with zeros: in LUTs, or in block RAM where LUTs hold none,
-    which synthesis would rather make of registers."""
-    return Memory(shape=width, depth=depth, init=[], attrs={} if target.lut_ram else {"ram_style": "block"})
+    which synthesis would rather make of registers, or it is not that small."""
+    in_blocks = target.small_in_blocks(width, depth)
+    return Memory(shape=width, depth=depth, init=[], attrs={"ram_style": "block"} if in_blocks else {})

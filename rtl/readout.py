@@ -18,7 +18,7 @@ __all__ = ["Readout"]
 class Readout(wiring.Component):
     """Holds the sums of one group while the lanes go on, and streams clamp(sum >> shift), negatives as 0.
 
-    A sample is `neurons` activations; a convolution, which counts its places and groups elsewhere, has those of a group.
+    A sample is `neurons` activations; to a convolution, which counts its places and groups itself, a group is one.
 
     load          for every bank of lanes: take its `accumulators`, which include half a unit for the rounding. The
                   first bank's only after the group before has `left`, the others' one after another behind it

@@ -9,9 +9,9 @@ from locallearn.rtl.memory import small_memory
 from locallearn.rtl.target import Target
 from locallearn.rtl.timing import SCORE
 
-__all__ = ["Summed", "walk_layout"]
+__all__ = ["SCORE_SLOTS", "Summed", "walk_layout"]
 
-_SLOTS = 1 << (2 * (SAMPLES_HELD + 1)).bit_length()
+SCORE_SLOTS = 1 << (2 * (SAMPLES_HELD + 1)).bit_length()
 """More samples than one layer can be ahead of the next by."""
 
 
@@ -52,9 +52,9 @@ class Summed(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         p, below = self._plan, self._below
-        m.submodules.scores = scores = small_memory(self._target, len(self.below.score), _SLOTS << p.class_bits)
+        m.submodules.scores = scores = small_memory(self._target, len(self.below.score), SCORE_SLOTS << p.class_bits)
         read, write = scores.read_port(), scores.write_port()
-        coming, going, waiting = Signal(range(_SLOTS)), Signal(range(_SLOTS)), Signal(range(_SLOTS + 1))
+        coming, going, waiting = Signal(range(SCORE_SLOTS)), Signal(range(SCORE_SLOTS)), Signal(range(SCORE_SLOTS + 1))
         arriving, arrived = self._walk(m, self.below.start, SCORE, "arrived")
         # A word is there in the cycle after its address.
         asking, asked = self._walk(m, self.start, SCORE - 1, "asked")

@@ -37,6 +37,10 @@ class Target:
         """Whether a memory of so few words is better off in LUTs, however wide: blocks would be nearly empty."""
         return bool(self.blocks) and self.lut_ram and depth <= 64
 
+    def small_in_blocks(self, width: int, depth: int) -> bool:
+        """Whether even a small memory lies in block RAM: there is nothing else, or it would take 100 LUTs."""
+        return bool(self.blocks) and (not self.lut_ram or width * depth > 2048)
+
     def banks(self, depth: int) -> int:
         """How many blocks behind one another make the depth."""
         return -(-depth // self.blocks[-1][0]) if self.blocks else 1

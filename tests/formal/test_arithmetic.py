@@ -58,7 +58,7 @@ def test_requantise(plan: LayerPlan, tmp_path: Path) -> None:
         for name, example in {"nothing": 0, "something": 1, "the_most": most}.items():
             claims.reach(name, taken & (value == example) & readout.o.payload.last)
 
-    prove(Readout(plan), state, tmp_path, 12, inductive=False)
+    prove(Readout(plan, plan.neurons), state, tmp_path, 12, inductive=False)
 
 
 _LAYERS = pytest.mark.parametrize(

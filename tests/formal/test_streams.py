@@ -107,7 +107,7 @@ def test_results(tmp_path: Path) -> None:
 
 def test_readout(tmp_path: Path) -> None:
     """A layer's activations; unbounded."""
-    prove(Readout(_LAYER), lambda claims: claim_stream(claims, "activation", claims.dut.o), tmp_path)
+    prove(Readout(_LAYER, _LAYER.neurons), lambda claims: claim_stream(claims, "activation", claims.dut.o), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_readout(tmp_path: Path) -> None:
         (PacketDecoder(_NETWORK), "data"),
         (AccessUnit(_NETWORK), "o"),
         (ResultEncoder(_NETWORK), "o"),
-        (Readout(_LAYER), "o"),
+        (Readout(_LAYER, _LAYER.neurons), "o"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

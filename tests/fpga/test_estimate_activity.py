@@ -28,7 +28,7 @@ def report(**changes: Any) -> dict[str, Any]:
 def test_counted() -> None:
     activity = counted(DIGITS, report(), "runs/digits")
     groups = DIGITS.layers[0].groups
-    assert activity.layers == (LayerActivity(30, 0.5, 60 / (30 * groups * 0.5)), LayerActivity(20, 0, 1))
+    assert activity.layers == (LayerActivity(30, 0.5, 60 / (30 * groups * 0.5), 30), LayerActivity(20, 0, 1, 20))
     assert activity.source == "runs/digits"
 
 

@@ -13,7 +13,7 @@ from locallearn.host.link import Link
 from locallearn.host.report import counter_figures
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import LayerSpec, NetworkSpec, load_spec
+from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
 from locallearn.rtl.chip import Chip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.sim.export import to_verilog
@@ -38,6 +38,20 @@ CHIPS = [
         ),
         GENERIC,
         id="learned matrix, hinge",
+    ),
+    pytest.param(
+        replace(
+            DIGITS,
+            input=InputSpec(64, shape=(1, 8, 8)),
+            layers=(
+                ConvSpec(8, pool=2, resolution=2, lanes=4, rate_shift=10, classifier=ClassifierSpec("learned")),
+                ConvSpec(12, resolution=2, lanes=4, rate_shift=10, classifier=ClassifierSpec("learned")),
+                LayerSpec(10, 5),
+            ),
+            sum_scores=True,
+        ),
+        GENERIC,
+        id="convolutions",
     ),
     pytest.param(
         replace(DIGITS, layers=(LayerSpec(30, 10, 8, classifier=ClassifierSpec(error="label")),)), GENERIC, id="label"
@@ -89,7 +103,7 @@ def test_without_zeros_a_walk_reads_all_rows() -> None:
 
 def test_a_single_port_takes_each_learned_row_twice() -> None:
     plan = NetworkPlan(load_spec("mnist-small")).layers[0]
-    activity = LayerActivity(events=100, learned=1, rows=1)
+    activity = LayerActivity(events=100, learned=1, rows=1, met=100)
     one, two = (estimate_layer_cycles(plan, activity, single_port) for single_port in (True, False))
     assert one.infer == two.infer
     assert one.train - two.train == pytest.approx(plan.groups * 100, abs=plan.groups)
@@ -98,7 +112,7 @@ def test_a_single_port_takes_each_learned_row_twice() -> None:
 def test_groups_without_an_error_are_passed_over() -> None:
     plan = NetworkPlan(load_spec("mnist-small")).layers[0]
     all_rows, some_rows, none = (
-        estimate_layer_cycles(plan, LayerActivity(events=100, learned=share, rows=rows), False)
+        estimate_layer_cycles(plan, LayerActivity(events=100, learned=share, rows=rows, met=100), False)
         for share, rows in ((0.5, 1.0), (0.5, 0.1), (0.0, 1.0))
     )
     assert none.learning == 0

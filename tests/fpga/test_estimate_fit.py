@@ -15,7 +15,6 @@ from locallearn.fpga.estimate_fit import check_fit, nearest_fit
 from locallearn.host.cli import main
 from locallearn.quant.errors import BuildError
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, load_spec
-from locallearn.rtl.circuit import has_circuit
 from tests.strategies import specs
 
 MNIST = load_spec("mnist")
@@ -93,7 +92,7 @@ def test_logic_is_too_much_only_beyond_the_estimates_error() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    spec=specs(max_inputs=4000, max_neurons=400, max_layers=4, max_classes=60).filter(has_circuit),
+    spec=specs(max_inputs=4000, max_neurons=400, max_layers=4, max_classes=60),
     board=st.sampled_from(list(BOARDS.values())),
 )
 def test_what_is_proposed_fits(spec: NetworkSpec, board: Board) -> None:

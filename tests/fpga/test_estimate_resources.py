@@ -13,7 +13,7 @@ from locallearn.fpga.netlist import chip_netlist
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, load_spec
+from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
 from tests.fpga.test_netlist import BLOCK_RAMS, MULTIPLIERS, count
 
 RECORDS: list[dict[str, Any]] = json.loads(
@@ -22,6 +22,17 @@ RECORDS: list[dict[str, Any]] = json.loads(
 
 TWO_BANKS = NetworkSpec("two banks", 3, InputSpec(300), (LayerSpec(18, 9), LayerSpec(5, 2)))
 LEARNED = NetworkSpec("learned", 3, InputSpec(20), (LayerSpec(6, 3, classifier=ClassifierSpec("learned")),))
+CONVOLUTIONS = NetworkSpec(
+    "convolutions",
+    3,
+    InputSpec(2 * 64, fraction=7, signed=True, shape=(2, 8, 8)),
+    (
+        ConvSpec(20, pool=2, resolution=0, lanes=10, classifier=ClassifierSpec("learned")),
+        ConvSpec(6, resolution=2, lanes=3, classifier=ClassifierSpec("learned")),
+        ConvSpec(4, resolution=2, lanes=2),
+    ),
+    sum_scores=True,
+)
 NARROW = NetworkSpec("narrow", 3, InputSpec(20), (LayerSpec(6, 3),), weight=QFormat(6, 5, signed=True), error_bits=3)
 
 
@@ -43,6 +54,7 @@ def test_what_was_counted(record: dict[str, Any]) -> None:
         pytest.param(NARROW, BOARDS["tang-nano-9k"], id="gowin, small multipliers"),
         pytest.param(LEARNED, BOARDS["icebreaker"], id="learned matrix, ice40up"),
         pytest.param(LEARNED, BOARDS["ulx3s-85f"], id="learned matrix, ecp5"),
+        pytest.param(CONVOLUTIONS, BOARDS["ulx3s-85f"], id="convolutions, ecp5"),
     ],
 )
 def test_the_rtl_has_what_is_estimated(spec: NetworkSpec, board: Board) -> None:
