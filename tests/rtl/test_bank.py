@@ -3,15 +3,11 @@
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal
 
 import cocotb
 import numpy as np
 import pytest
-from amaranth import Module, Signal, signed
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 from cocotb.triggers import RisingEdge
 
 from locallearn.fpga.primitives import primitive_models
@@ -22,6 +18,7 @@ from locallearn.rtl.target import ECP5, GENERIC, ICE40UP, SINGLE_PORT, Target
 from locallearn.sim.bench import cycle, parameters, ports, start
 from locallearn.sim.export import to_verilog
 from locallearn.sim.streams import pack
+from tests.rtl.chain import Chain
 from tests.rtl.conftest import Bench
 from tests.rtl.plans import layer
 
@@ -32,44 +29,6 @@ PRODUCT = 7
 CHANGE = 8
 SATURATE = 9
 UPDATED = 10
-
-
-class Chain(wiring.Component):
-    """All banks of a layer; each is told a cycle later than the one before."""
-
-    def __init__(self, plan: LayerPlan, target: Target) -> None:
-        weight = signed(plan.weight_format.bits)
-        self._banks = [LaneBank(plan, target, lanes) for lanes in plan.banks]
-        self._layout = control_layout(plan)
-        super().__init__(
-            {
-                "control": In(self._layout),
-                "accumulators": Out(signed(plan.accumulator_bits)).array(plan.lanes),
-                "neighbour": In(weight),
-                "updated": Out(weight),
-                "saturated": Out(range(plan.lanes + 1)),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        control = self.control
-        for number, bank in enumerate(self._banks):
-            m.submodules[f"bank_{number}"] = bank
-            m.d.comb += bank.control.eq(control)
-            late = Signal(self._layout, name=f"control_{number + 1}")
-            m.d.sync += late.eq(control)
-            control = late
-        for bank, following in pairwise(self._banks):
-            m.d.comb += [bank.neighbour.eq(following.updated), following.saturated_before.eq(bank.saturated)]
-        sums = [sum for bank in self._banks for sum in bank.accumulators]
-        m.d.comb += [
-            self._banks[-1].neighbour.eq(self.neighbour),
-            self.updated.eq(self._banks[0].updated),
-            self.saturated.eq(self._banks[-1].saturated),
-            *(port.eq(sum) for port, sum in zip(self.accumulators, sums, strict=True)),
-        ]
-        return m
 
 
 @dataclass
@@ -303,5 +262,5 @@ async def learns_and_serves_the_host(dut: Any) -> None:
     ],
 )
 def test_lane_banks(bench: Bench, plan: LayerPlan, target: Target) -> None:
-    chain = Chain(plan, target)
+    chain = Chain(plan, [LaneBank(plan, target, lanes) for lanes in plan.banks], control_layout(plan))
     bench(chain, (plan, target), primitive_models(target) + to_verilog(chain))
