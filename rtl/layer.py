@@ -167,11 +167,14 @@ class Layer(wiring.Component):
                 self._summed.score.eq(error.score),
             ]
         elif self._plan.scores_are_summed:
-            stops = self._stops if self._plan.can_exit else Const(0)
+            # The answer is too late: it may wait for the last layer's error.
+            passes = error.done
+            if self._plan.can_exit:
+                passes = (error.done & sample.learn) | (self._decided & ~self._stops)
             m.d.comb += [
                 self.walk.start.eq(error.start),
                 self.walk.score.eq(error.score),
-                self.walk.passes.eq(self.result.valid & self.result.ready & ~stops),
+                self.walk.passes.eq(passes),
             ]
         # Where scores come late, so does the judge.
         scored = [*(f"Score {cycle}" for cycle in range(score_cycles(self._plan))), "Judge"]

@@ -48,15 +48,15 @@ class ResultEncoder(wiring.Component):
             ]
             waiting.append(fifo)
         records: list[Value] = [fifo.r_data for fifo in waiting]
-        # The last layer's result is the last to arrive.
-        arrived: Value = waiting[-1].r_rdy
+        # The last layer's result is not always the last to arrive: a convolution judges when all has been passed on.
+        arrived: Value = Cat(fifo.r_rdy for fifo in waiting).all()
         taken: list[Value] = [self.sent] * len(waiting)
         if self._network.spec.early_exit:
             heads = [result_layout(self._network)(record) for record in records]
             stops = Signal(len(waiting))
             m.d.comb += stops.eq(Cat(fifo.r_rdy & head.stopped for fifo, head in zip(waiting, heads, strict=True)))
             comes = [~stops[:index].any() for index in range(len(waiting))]
-            arrived |= stops.any()
+            arrived = Cat(fifo.r_rdy | ~here for fifo, here in zip(waiting, comes, strict=True)).all()
             taken = [self.sent & here for here in comes]
             records = [Mux(here, record, 0) for here, record in zip(comes, records, strict=True)]
         m.d.comb += [fifo.r_en.eq(take) for fifo, take in zip(waiting, taken, strict=True)]

@@ -117,6 +117,18 @@ async def first_layers_far_ahead(dut: Any, slow: str) -> None:
 
 
 @cocotb.test
+@cocotb.parametrize(slow=IDLE)
+async def last_layer_ahead(dut: Any, slow: str) -> None:
+    """As it is behind a convolution, which judges when it has passed everything on."""
+    await start(dut)
+    board = Board(dut, slow, last="steady")
+    samples = board.any_results(Random(slow), 50)
+    for index, source in enumerate(board.layers):
+        source.send(sample[index] for sample in samples if index < len(sample))
+    await board.sink.expect(b"".join(board.packet(sample) for sample in samples))
+
+
+@cocotb.test
 async def room_for_a_layer_ahead(dut: Any) -> None:
     """While the last layer is silent, each takes as many results as samples can lie between it and the last."""
     await start(dut)
