@@ -12,13 +12,10 @@ from math import ceil
 
 from locallearn.fpga.boards import Board
 from locallearn.quant.conv_plan import ConvPlan
-from locallearn.quant.layer_plan import LayerPlan
+from locallearn.quant.layer_plan import SCORE_SLOTS, LayerPlan
 from locallearn.quant.packets import result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP_COUNTERS, COUNTER_BITS, LAYER_COUNTERS
-from locallearn.rtl.conv_bank import error_address, winner_address
-from locallearn.rtl.maps import column_address, pixel_address, value_address
-from locallearn.rtl.summed import SCORE_SLOTS
 from locallearn.rtl.target import GOWIN, ICE40UP, SPRAM, Target
 
 __all__ = [
@@ -73,7 +70,7 @@ def layer_widths(plan: LayerPlan, target: Target) -> dict[str, float]:
     if isinstance(plan, ConvPlan):
         # Sums are wider, and go through two adders; what a channel learns by is each lane's own.
         total, value = 2 * plan.sum_bits, value + plan.scaled_error_width
-        addresses = sum(layout(plan).size for layout in (value_address, pixel_address, column_address))
+        addresses = sum(map(_bits, (plan.value_address, plan.pixel_address, plan.columns_address)))
     behind = -(-plan.weight_rows // SPRAM[0]) if target == ICE40UP else target.banks(plan.weight_rows)
     return {
         # Sequencer, event buffer, counters, the host's way in.
@@ -139,21 +136,33 @@ def _layer_memories(plan: LayerPlan, target: Target) -> Resources:
 
 def _conv_memories(plan: ConvPlan, target: Target) -> int:
     """Of a convolution, beside its weights and classifier: maps and masks of two samples, winners, errors, features."""
-    maps = {value_address: plan.input_format.bits, pixel_address: plan.channel_word, column_address: plan.column_word}
+    maps = (
+        (plan.value_address, plan.input_format.bits),
+        (plan.pixel_address, plan.channel_word),
+        (plan.columns_address, plan.column_word),
+    )
     sums = plan.output_format.bits + plan.cell_shift
     cells = sum((side - 1).bit_length() for side in plan.feature_map)
-    block_ram = sum(target.block_rams(width, 2 << layout(plan).size) for layout, width in maps.items())
+    block_ram = sum(target.block_rams(width, 2 << _bits(address)) for address, width in maps)
     block_ram += target.block_rams(sums, 1 << cells)
-    block_ram += sum(_words(target, len(b) * plan.winner_bits, 1 << winner_address(plan).size) for b in plan.banks)
-    block_ram += plan.lanes * _words(target, plan.scaled_error_width, 1 << error_address(plan).size)
+    winners = 1 << _bits(plan.winner_address)
+    block_ram += sum(_words(target, len(lanes) * plan.winner_bits, winners) for lanes in plan.banks)
+    block_ram += plan.lanes * _words(target, plan.scaled_error_width, 1 << _bits(plan.error_address))
     # A row's mask on its way, and the best of a pool.
     block_ram += _small(target, plan.column_word, plan.input_map[2])
     return block_ram + _small(target, plan.output_format.bits + plan.winner_bits - 1, plan.lanes)
 
 
+def _bits(address: dict[str, int]) -> int:
+    return sum(address.values())
+
+
 def _small(target: Target, width: int, depth: int) -> int:
-    """Blocks of a `memory.small_memory`."""
-    return target.block_rams(width, depth) if target.small_in_blocks(width, depth) else 0
+    """Blocks of a `memory.small_memory`; yosys knows those with LUT RAM beside them twice as wide at half the depth."""
+    if not target.small_in_blocks(width, depth):
+        return 0
+    least, widest = target.blocks[0]
+    return -(-width // (2 * widest)) if target.lut_ram and depth <= least // 2 else target.block_rams(width, depth)
 
 
 def _words(target: Target, width: int, depth: int) -> int:

@@ -92,6 +92,37 @@ class ConvPlan(LayerPlan):
         """Words of a row."""
         return -(-self.input_map[1] // self.column_word)
 
+    # -- addresses: fields and their bits, lowest first -------------------------------------------------
+
+    @property
+    def value_address(self) -> dict[str, int]:
+        """Of an input."""
+        return {"channel": self.channel_bits, "column": self.column_bits, "row": self.row_bits}
+
+    @property
+    def pixel_address(self) -> dict[str, int]:
+        """Of `channel_word` channels of a pixel."""
+        return {"part": (self.channel_words - 1).bit_length(), "column": self.column_bits, "row": self.row_bits}
+
+    @property
+    def columns_address(self) -> dict[str, int]:
+        """Of `column_word` columns of a channel's row."""
+        return {"part": (self.column_words - 1).bit_length(), "row": self.row_bits, "channel": self.channel_bits}
+
+    @property
+    def error_address(self) -> dict[str, int]:
+        """Of the scaled errors of a group's channels, by the classifier's cell."""
+        return self._in_group(self.feature_map)
+
+    @property
+    def winner_address(self) -> dict[str, int]:
+        """Of what a group's channels have in a pixel of the output."""
+        return self._in_group(self.output_map)
+
+    def _in_group(self, shape: MapShape) -> dict[str, int]:
+        sizes = {"column": shape[1], "row": shape[0], "group": self.groups}
+        return {name: (size - 1).bit_length() for name, size in sizes.items()}
+
     # -- places and winners ---------------------------------------------------------------------------
 
     @property

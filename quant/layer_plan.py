@@ -22,6 +22,8 @@ __all__ = [
     "EVENT_MARGIN",
     "MASK_LEAP",
     "NOISE_LEAP",
+    "SAMPLES_HELD",
+    "SCORE_SLOTS",
     "LayerPlan",
     "lane_rotation",
     "see_noise",
@@ -46,6 +48,9 @@ EVENT_MARGIN = 3
 SAMPLES_HELD = 4
 """Samples that an event buffer can hold beside one another, room for their events permitting."""
 
+
+SCORE_SLOTS = 1 << (2 * (SAMPLES_HELD + 1)).bit_length()
+"""Samples whose scores can wait for the last layer's: more than the layer before can be ahead by."""
 
 BANK_LANES = 8
 """Lanes of a bank: so few that one register reaches all of them and their memory within a cycle."""

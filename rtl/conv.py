@@ -18,7 +18,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.registers import LAYER_COUNTERS
-from locallearn.rtl.conv_bank import ConvBank, conv_control_layout, error_address, winner_address
+from locallearn.rtl.conv_bank import ConvBank, conv_control_layout
 from locallearn.rtl.conv_sequencer import ConvSequencer, token_layout
 from locallearn.rtl.counters import CounterBank
 from locallearn.rtl.features import FeatureUnit
@@ -149,7 +149,7 @@ class ConvLayer(Layer):
         p, place = self._plan, token.place
         down, across = p.cell
         rows, columns, _ = p.output_map
-        error_at, winner_at = Signal(error_address(p)), Signal(winner_address(p))
+        error_at, winner_at = Signal(data.StructLayout(p.error_address)), Signal(data.StructLayout(p.winner_address))
         m.d.sync += [
             error_at.row.eq(_quotient(place.row, rows, down)),
             error_at.column.eq(_quotient(place.column, columns, across)),
@@ -164,7 +164,7 @@ class ConvLayer(Layer):
         """Scaled errors to their lanes and cells, in the order of the features; then the pass that learns."""
         p, classifier, sequencer = self._plan, self._classifier, self._sequencer
         _, columns, channels = p.feature_map
-        at, lane, channel = Signal(error_address(p)), Signal(range(p.lanes)), Signal(range(channels))
+        at, lane, channel = Signal(data.StructLayout(p.error_address)), Signal(range(p.lanes)), Signal(range(channels))
         with m.If(classifier.load_g):
             m.d.sync += [lane.eq(lane + 1), channel.eq(channel + 1)]
             with m.If(classifier.next_g != 0):

@@ -9,24 +9,7 @@ from locallearn.rtl.lanes import ConvLane
 from locallearn.rtl.memory import words_memory
 from locallearn.rtl.target import Target
 
-__all__ = ["ConvBank", "conv_control_layout", "error_address", "winner_address"]
-
-
-def error_address(plan: ConvPlan) -> data.StructLayout:
-    """Of the scaled errors of a group's channels, by the classifier's cell."""
-    return _address(plan, plan.feature_map)
-
-
-def winner_address(plan: ConvPlan) -> data.StructLayout:
-    """Of what a group's channels have in a pixel of the output."""
-    return _address(plan, plan.output_map)
-
-
-def _address(plan: ConvPlan, shape: tuple[int, int, int]) -> data.StructLayout:
-    rows, columns, _ = shape
-    return data.StructLayout(
-        {"column": (columns - 1).bit_length(), "row": (rows - 1).bit_length(), "group": (plan.groups - 1).bit_length()}
-    )
+__all__ = ["ConvBank", "conv_control_layout"]
 
 
 def conv_control_layout(plan: ConvPlan) -> data.StructLayout:
@@ -43,21 +26,22 @@ def conv_control_layout(plan: ConvPlan) -> data.StructLayout:
                    come in order
     ends           it is the last of its group: the lanes after it have no channel
     """
+    error_at, winner_at = data.StructLayout(plan.error_address), data.StructLayout(plan.winner_address)
     return data.StructLayout(
         common_control(plan)
         | {
             "half": 1,
             "empty": 1,
-            "error_at": error_address(plan),
-            "winner_at": winner_address(plan),
+            "error_at": error_at,
+            "winner_at": winner_at,
             "place": plan.winner_bits - 1,
             "load_g": 1,
             "g_lane": range(plan.lanes),
-            "g_at": error_address(plan),
+            "g_at": error_at,
             "next_g": signed(plan.scaled_error_width),
             "keep": 1,
             "kept_lane": range(plan.lanes),
-            "kept_at": winner_address(plan),
+            "kept_at": winner_at,
             "kept": plan.winner_bits,
             "ends": 1,
         }
@@ -74,7 +58,7 @@ class ConvBank(Bank):
 
     def _make_lanes(self, m: Module) -> dict[int, ConvLane]:
         p, control, count = self._plan, self.control, len(self._lanes)
-        cells, pixels = (1 << layout(p).size for layout in (error_address, winner_address))
+        cells, pixels = (1 << sum(address.values()) for address in (p.error_address, p.winner_address))
         m.submodules.winners = winners = words_memory(self._target, count * p.winner_bits, pixels)
         # A word is gathered until its last lane has come, and written in the next cycle.
         gathered = Signal(data.ArrayLayout(p.winner_bits, count))
@@ -87,7 +71,7 @@ class ConvBank(Bank):
             winners.write_address.eq(control.kept_at),
             winners.address.eq(control.winner_at),
         ]
-        loaded_at, loaded = Signal(error_address(p)), Signal(signed(p.scaled_error_width))
+        loaded_at, loaded = Signal(data.StructLayout(p.error_address)), Signal(signed(p.scaled_error_width))
         m.d.sync += [loaded_at.eq(control.g_at), loaded.eq(control.next_g)]
         lanes = {}
         for i, number in enumerate(self._lanes):

@@ -9,7 +9,6 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.conv_plan import MASK_WORD, ConvPlan
-from locallearn.rtl.maps import column_address, pixel_address, value_address
 from locallearn.rtl.ones import Ones, word_layout
 
 __all__ = ["ConvSequencer", "place_layout", "token_layout"]
@@ -47,7 +46,7 @@ def token_layout(plan: ConvPlan) -> data.StructLayout:
     """
     return data.StructLayout(
         {
-            "value_at": value_address(plan),
+            "value_at": data.StructLayout(plan.value_address),
             "constant": 1,
             "row": range(plan.weight_rows),
             "learn": 1,
@@ -83,9 +82,9 @@ class ConvSequencer(wiring.Component):
                 "forward": In(1),
                 "gradient": In(1),
                 "live": In(plan.groups),
-                "pixel_at": Out(pixel_address(plan)),
+                "pixel_at": Out(data.StructLayout(plan.pixel_address)),
                 "pixel": In(plan.channel_word),
-                "columns_at": Out(column_address(plan)),
+                "columns_at": Out(data.StructLayout(plan.columns_address)),
                 "columns": In(plan.column_word),
                 "room": In(1),
                 "turn": In(1),

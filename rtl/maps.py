@@ -9,26 +9,7 @@ from locallearn.rtl.layouts import event_layout
 from locallearn.rtl.memory import BlockMemory, small_memory
 from locallearn.rtl.target import Target
 
-__all__ = ["MapBuffer", "column_address", "pixel_address", "value_address"]
-
-
-def value_address(plan: ConvPlan) -> data.StructLayout:
-    """Of an input."""
-    return data.StructLayout({"channel": plan.channel_bits, "column": plan.column_bits, "row": plan.row_bits})
-
-
-def pixel_address(plan: ConvPlan) -> data.StructLayout:
-    """Of `channel_word` channels of a pixel."""
-    return data.StructLayout(
-        {"part": (plan.channel_words - 1).bit_length(), "column": plan.column_bits, "row": plan.row_bits}
-    )
-
-
-def column_address(plan: ConvPlan) -> data.StructLayout:
-    """Of `column_word` columns of a channel's row."""
-    return data.StructLayout(
-        {"part": (plan.column_words - 1).bit_length(), "row": plan.row_bits, "channel": plan.channel_bits}
-    )
+__all__ = ["MapBuffer"]
 
 
 class MapBuffer(wiring.Component):
@@ -63,11 +44,11 @@ class MapBuffer(wiring.Component):
                 "learn": Out(1),
                 "release": In(1),
                 "taken": Out(1),
-                "value_at": In(value_address(plan)),
+                "value_at": In(data.StructLayout(plan.value_address)),
                 "value": Out(plan.input_format.bits),
-                "pixel_at": In(pixel_address(plan)),
+                "pixel_at": In(data.StructLayout(plan.pixel_address)),
                 "pixel": Out(plan.channel_word),
-                "columns_at": In(column_address(plan)),
+                "columns_at": In(data.StructLayout(plan.columns_address)),
                 "columns": Out(plan.column_word),
             }
         )

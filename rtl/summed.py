@@ -4,15 +4,12 @@ from amaranth import Cat, Module, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.layer_plan import SAMPLES_HELD, LayerPlan
+from locallearn.quant.layer_plan import SCORE_SLOTS, LayerPlan
 from locallearn.rtl.memory import small_memory
 from locallearn.rtl.target import Target
 from locallearn.rtl.timing import SCORE
 
-__all__ = ["SCORE_SLOTS", "Summed", "walk_layout"]
-
-SCORE_SLOTS = 1 << (2 * (SAMPLES_HELD + 1)).bit_length()
-"""More samples than one layer can be ahead of the next by."""
+__all__ = ["Summed", "walk_layout"]
 
 
 def walk_layout(plan: LayerPlan) -> data.StructLayout:

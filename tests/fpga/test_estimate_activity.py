@@ -62,10 +62,10 @@ def test_dense_is_the_longest_packet_and_every_row() -> None:
 
 
 def test_inputs_that_nobody_has_counted_are_taken_as_dense() -> None:
-    plan = NetworkPlan(NetworkSpec("cifar", 10, InputSpec(3072), (LayerSpec(64, 4), LayerSpec(32), LayerSpec(16))))
+    plan = NetworkPlan(NetworkSpec("colours", 10, InputSpec(3000), (LayerSpec(64, 4), LayerSpec(32), LayerSpec(16))))
     activity = expected(plan)
-    assert activity.layers[0].events == 3073
-    assert activity.bytes == 2 + 3072
+    assert activity.layers[0].events == 3001
+    assert activity.bytes == 2 + 3000
     assert 1 < activity.layers[1].events < 64
     # Layers behind those that were counted learn as these do.
     assert activity.layers[1].learned == activity.layers[2].learned
