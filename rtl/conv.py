@@ -33,6 +33,9 @@ __all__ = ["ConvLayer"]
 _FEATURES_AFTER = 4
 """From the last output until its cell's sum is whole."""
 
+_SAME_CHANNEL = 4
+"""Cycles from an output to the next one of its channel, at least: see `FeatureUnit`."""
+
 
 class ConvLayer(Layer):
     """Layer `plan.index`. A sample takes a cycle for every input of its windows that is not 0, group by group, and as
@@ -196,14 +199,22 @@ class ConvLayer(Layer):
         layout = pooled_layout(p)
         m.submodules.queue = queue = SyncFIFOBuffered(width=layout.size, depth=max(4, p.lanes))
         passed = data.View(layout, queue.r_data)
-        taken, last = Signal(), Signal()
-        ready, passed_on = self._pass_on(m, queue.r_rdy, passed, last)
+        given, taken, last = Signal(), Signal(), Signal()
+        pause = Signal(range(_SAME_CHANNEL))
+        m.d.comb += given.eq(queue.r_rdy & (pause == 0))
+        with m.If(pause != 0):
+            m.d.sync += pause.eq(pause - 1)
+        if p.neurons < _SAME_CHANNEL:
+            # Behind a queue outputs may come as fast as the sums of so few channels cannot.
+            with m.If(taken):
+                m.d.sync += pause.eq(_SAME_CHANNEL - 1)
+        ready, passed_on = self._pass_on(m, given, passed, last)
         m.d.comb += [
             queue.w_data.eq(self._pool.o.payload),
             queue.w_en.eq(self._pool.o.valid),
             self._pool.o.ready.eq(queue.w_rdy),
-            queue.r_en.eq(ready),
-            taken.eq(queue.r_rdy & ready),
+            queue.r_en.eq(taken),
+            taken.eq(given & ready),
             last.eq(taken & passed.last),
             features.pooled.eq(passed),
             features.take.eq(taken),
