@@ -77,7 +77,7 @@ class State(NamedTuple):
     words: NDArray[np.uint64]  # (groups * fan_in + 64,) noise, the next 64 words in front
     matrix_words: NDArray[np.uint64]  # (features + 64,) that of a learned matrix
     mask: NDArray[np.uint64]  # (neurons + 64,) dropout's, the next 64 words in front
-    counters: NDArray[np.int64]  # (6,) as LayerCounters
+    counters: NDArray[np.int64]  # (7,) as LayerCounters
 
 
 class Scratch(NamedTuple):

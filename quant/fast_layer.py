@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class FastLayer(ABC):
             _first_words(plan.noise_seed, NOISE_LEAP, plan.weight_rows),
             _first_words(plan.matrix_noise_seed, NOISE_LEAP, plan.features),
             _first_words(plan.mask_seed, MASK_LEAP, plan.neurons),
-            np.zeros(6, np.int64),
+            np.zeros(len(fields(LayerCounters)), np.int64),
         )
         self.weights = plan.initial_weights()
         self._scratch = Scratch(

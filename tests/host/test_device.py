@@ -211,12 +211,13 @@ def test_counters_are_named() -> None:
     with FakeChip(HELLO, (HEADER, answer(0, len(CHIP_COUNTERS))), *layers) as fake, connect(fake) as device:
         counters = device.counters()
     assert (counters.cycles, counters.samples, counters.link_errors) == (0, 1, 2)
-    assert (counters.discarded, counters.starved, counters.waiting) == ([102, 202], [107, 207], [108, 208])
+    assert (counters.discarded, counters.starved, counters.waiting) == ([102, 202], [108, 208], [109, 209])
     second = counters.layers[1]
-    assert (second.events, second.learned, second.skipped, second.saturated) == (200, 204, 205, 206)
+    assert (second.events, second.gradients, second.learned, second.skipped) == (200, 203, 205, 206)
+    assert second.saturated == 207
     # Rows of forward passes but those thrown away, and of updates.
-    assert second.words_read == 201 - 202 + 203
-    assert second.words_written == 203
+    assert second.words_read == 201 - 202 + 204
+    assert second.words_written == 204
 
 
 # -- samples -------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ async def tokens(dut: Any, plan: ConvPlan, stall: str) -> list[Token]:
     turns, layout = pace(stall if stall != "reluctant" else "random", random.getrandbits(32)), token_layout(plan)
     begun = cycle()
     while True:
-        dut.room.value = turns(False)
+        dut.room.value, dut.turn.value = turns(False), random.random() < 0.8
         await ReadOnly()
         if dut.issue.value:
             found.append(seen(plan, unpack(layout, int(dut.token.value))))
