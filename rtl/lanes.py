@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Member, Out
 
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
@@ -40,26 +40,12 @@ class Lane(wiring.Component):
     def __init__(self, plan: LayerPlan, target: Target) -> None:
         self._plan = plan
         self._target = target
-        weight = signed(plan.weight_format.bits)
-        self._x = Shape(plan.input_format.bits, signed=plan.input_format.signed)
         super().__init__(
-            {
-                "weight": In(weight),
-                "learn": In(1),
-                "x": In(self._x),
+            _common_members(plan)
+            | {
                 "next_g": In(signed(plan.scaled_error_width)),
                 "load_g": In(1),
                 "take_g": In(1),
-                "add": In(1),
-                "first": In(1),
-                "round": In(1),
-                "noise": In(plan.noise_bits),
-                "subtract": In(1),
-                "shift": In(1),
-                "neighbour": In(weight),
-                "accumulator": Out(signed(plan.accumulator_bits)),
-                "updated": Out(weight),
-                "saturated": Out(1),
             }
         )
 
@@ -72,12 +58,7 @@ class Lane(wiring.Component):
         with m.If(self.take_g):
             m.d.sync += g.eq(next_g)
 
-        width = max(p.weight_format.bits, p.scaled_error_width)
-        m.submodules.multiplier = multiplier = Multiplier(self._target, self._x, Shape(width, signed=True))
-        operand = Signal(Shape(width, signed=True), reset_less=True)
-        m.d.sync += operand.eq(Mux(self.learn, g, self.weight))
-        m.d.comb += [multiplier.a.eq(self.x), multiplier.b.eq(operand)]
-        product = multiplier.product
+        product = _multiply(m, p, self._target, self, g)
 
         # The sum starts with half a unit of the activation that it becomes: rounding costs nothing later.
         half = 1 << p.requantise_shift >> 1
@@ -106,45 +87,58 @@ class ConvLane(wiring.Component):
     def __init__(self, plan: ConvPlan, target: Target) -> None:
         self._plan = plan
         self._target = target
-        weight = signed(plan.weight_format.bits)
-        self._x = Shape(plan.input_format.bits, signed=plan.input_format.signed)
         super().__init__(
-            {
-                "weight": In(weight),
-                "learn": In(1),
-                "x": In(self._x),
+            _common_members(plan)
+            | {
                 "g": In(signed(plan.scaled_error_width)),
-                "add": In(1),
-                "first": In(1),
                 "half": In(1),
-                "round": In(1),
                 "empty": In(1),
-                "noise": In(plan.noise_bits),
-                "subtract": In(1),
-                "shift": In(1),
-                "neighbour": In(weight),
-                "accumulator": Out(signed(plan.accumulator_bits)),
-                "updated": Out(weight),
-                "saturated": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         p = self._plan
-        width = max(p.weight_format.bits, p.scaled_error_width)
-        m.submodules.multiplier = multiplier = Multiplier(self._target, self._x, Shape(width, signed=True))
-        operand = Signal(Shape(width, signed=True), reset_less=True)
-        m.d.sync += operand.eq(Mux(self.learn, self.g, self.weight))
-        m.d.comb += [multiplier.a.eq(self.x), multiplier.b.eq(operand)]
+        product = _multiply(m, p, self._target, self, self.g)
 
         total = Signal(signed(p.sum_bits), reset_less=True)
         begin = self.half << p.requantise_shift >> 1
         with m.If(self.add):
-            m.d.sync += total.eq(Mux(self.first, begin, total) + multiplier.product)
+            m.d.sync += total.eq(Mux(self.first, begin, total) + product)
         m.d.comb += self.accumulator.eq(total)
         _update(m, p, self, Mux(self.empty, 0, total))
         return m
+
+
+def _common_members(plan: LayerPlan) -> dict[str, Member]:
+    """Of any lane."""
+    weight = signed(plan.weight_format.bits)
+    return {
+        "weight": In(weight),
+        "learn": In(1),
+        "x": In(Shape(plan.input_format.bits, signed=plan.input_format.signed)),
+        "add": In(1),
+        "first": In(1),
+        "round": In(1),
+        "noise": In(plan.noise_bits),
+        "subtract": In(1),
+        "shift": In(1),
+        "neighbour": In(weight),
+        "accumulator": Out(signed(plan.accumulator_bits)),
+        "updated": Out(weight),
+        "saturated": Out(1),
+    }
+
+
+def _multiply(m: Module, plan: LayerPlan, target: Target, lane: Any, g: Value) -> Signal:
+    """Cycles 0 to 4: the product of x and the weight, or g where it is to learn."""
+    wide = Shape(max(plan.weight_format.bits, plan.scaled_error_width), signed=True)
+    m.submodules.multiplier = multiplier = Multiplier(target, lane.x.shape(), wide)
+    operand = Signal(wide, reset_less=True)
+    m.d.sync += operand.eq(Mux(lane.learn, g, lane.weight))
+    m.d.comb += [multiplier.a.eq(lane.x), multiplier.b.eq(operand)]
+    product: Signal = multiplier.product
+    return product
 
 
 def _update(m: Module, plan: LayerPlan, lane: Any, learned: Value) -> None:
