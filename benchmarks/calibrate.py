@@ -11,6 +11,7 @@ synthesised again. Nothing is placed: each takes a minute or two.
 import json
 import time
 from collections import Counter
+from math import prod
 from pathlib import Path
 from subprocess import DEVNULL, run
 from tempfile import TemporaryDirectory
@@ -25,9 +26,10 @@ from locallearn.fpga.estimate_resources import COEFFICIENTS, chip_widths, estima
 from locallearn.fpga.flows import FLOWS
 from locallearn.fpga.nextpnr import uses
 from locallearn.fpga.tools import find_tool
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec
+from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec
 from locallearn.rtl.target import GOWIN
 
 HERE = Path(__file__).parent
@@ -46,6 +48,28 @@ def network(name: str, inputs: int, layers: str, classes: int = 10, **changes: A
     )
 
 
+def convolutions(name: str, shape: tuple[int, int, int], *layers: ConvSpec | LayerSpec, **changes: Any) -> NetworkSpec:
+    inputs = InputSpec(prod(shape), fraction=7, signed=True, shape=shape)
+    return NetworkSpec(name, 10, inputs, layers, training=TrainingSpec(8, decay=(0, 3)), **changes)
+
+
+LEARNED = ClassifierSpec("learned")
+
+CONVOLUTIONS = [
+    convolutions("convolution", (1, 12, 12), ConvSpec(8, pool=2, resolution=3, lanes=4)),
+    convolutions("learned convolution", (3, 8, 8), ConvSpec(6, resolution=2, lanes=3, classifier=LEARNED)),
+    convolutions("16 lanes of a convolution", (3, 16, 16), ConvSpec(16, pool=2, lanes=16, classifier=LEARNED)),
+    convolutions(
+        "stride",
+        (1, 28, 28),
+        ConvSpec(12, 5, stride=2, resolution=7, lanes=6),
+        ConvSpec(24, pool=2, resolution=7, lanes=12),
+    ),
+    convolutions("dense behind", (2, 8, 8), ConvSpec(20, lanes=10, classifier=LEARNED), LayerSpec(24, 8)),
+    load_spec("fashion-conv"),
+    load_spec("cifar10-conv"),
+]
+
 NETWORKS = [
     load_spec("mnist-small"),
     network("one lane", 16, "8/1", classes=2, error_bits=3, decay=0),
@@ -63,15 +87,20 @@ NETWORKS = [
     network("32 lanes", 784, "128/32 128/8", error_bits=4),
 ]
 
+LEARNED_NETWORKS = [
+    NetworkSpec("learned", 10, InputSpec(64), (LayerSpec(48, 8, classifier=LEARNED),)),
+    NetworkSpec("26 learned classes", 26, InputSpec(196), (LayerSpec(64, 16, classifier=LEARNED),)),
+]
+
 FAMILIES = {
-    "ulx3s-85f": NETWORKS,
-    "icebreaker": NETWORKS[:8],
-    "tang-nano-20k": NETWORKS[:10],
-    "crosslink-nx-evn": NETWORKS[:10],
+    "ulx3s-85f": [*NETWORKS, *LEARNED_NETWORKS, *CONVOLUTIONS],
+    "icebreaker": [*NETWORKS[:8], *LEARNED_NETWORKS, *CONVOLUTIONS[:2]],
+    "tang-nano-20k": [*NETWORKS[:10], *LEARNED_NETWORKS, *CONVOLUTIONS[:3]],
+    "crosslink-nx-evn": [*NETWORKS[:10], *LEARNED_NETWORKS, *CONVOLUTIONS[:3]],
 }
 """What is synthesised for which board."""
 
-CHECKED = ("mnist-small", "two layers", "16 lanes", "3 x 9 lanes")
+CHECKED = ("mnist-small", "two layers", "16 lanes", "3 x 9 lanes", "dense behind", "cifar10-conv")
 """Left out of the fit."""
 
 

@@ -36,10 +36,13 @@ def check_fit(estimate: Estimate) -> None:
 
 def nearest_fit(spec: NetworkSpec, board: Board, activity: Activity) -> NetworkSpec | None:
     """The network itself if it fits, else the fastest of fewer lanes that does; where none does, of the most neurons in
-    the same proportions; and where that is not enough, the same of fewer layers, unless others learn from the last."""
+    the same proportions; and where that is not enough, the same of fewer layers, unless others learn from the last
+    (where scores are summed, two stay)."""
     if _fits(spec, board):
         return spec
-    least = len(spec.layers) if any(layer.classifier.error == "top" for layer in spec.layers) else 1
+    least = 1 + spec.sum_scores
+    if any(layer.classifier.error == "top" for layer in spec.layers):
+        least = len(spec.layers)
     for count in range(len(spec.layers), least - 1, -1):
         first = replace(spec, layers=spec.layers[:count])
         samples = replace(activity, layers=activity.layers[:count])

@@ -1,21 +1,24 @@
 """What a chip takes of a part, before it is synthesised.
 
 Multipliers and memories are counted as the RTL makes them. LUTs and flip-flops are linear in the widths of the blocks;
-`benchmarks/calibrate.py` fitted the coefficients to what synthesis made of other networks. What an unusual classifier
-takes beside its wider sums is not in them; benchmarks/README.md has it as a table.
+`benchmarks/calibrate.py` fitted the coefficients to what synthesis made of other networks. What an unusual fixed
+classifier takes beside its wider sums is not in them; benchmarks/README.md has it as a table.
 """
 
 import json
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import resources
 from math import ceil
 
 from locallearn.fpga.boards import Board
-from locallearn.quant.conv_plan import ConvPlan
+from locallearn.quant.conv_plan import MASK_WORD, ConvPlan
 from locallearn.quant.layer_plan import SCORE_SLOTS, LayerPlan
 from locallearn.quant.packets import result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP_COUNTERS, COUNTER_BITS, LAYER_COUNTERS
+from locallearn.rtl.conv_sequencer import WAITING, about_layout
+from locallearn.rtl.ones import word_layout
 from locallearn.rtl.target import GOWIN, ICE40UP, SPRAM, Target
 
 __all__ = [
@@ -33,6 +36,9 @@ COEFFICIENTS = "estimate_coefficients.json"
 Resources = dict[str, int]
 """Counts by the names of `Capacity`'s fields, of those that nextpnr counts."""
 
+_Memory = tuple[Callable[[Target, int, int], int], int, int]
+"""What counts its blocks, bits of a word, words."""
+
 
 def estimate_layer_resources(plan: LayerPlan, target: Target) -> Resources:
     """What a layer takes: LUTs and flip-flops within some 20 %, the others exactly."""
@@ -45,7 +51,7 @@ def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
     target = board.target
     total = _logic(chip_widths(plan), target)
     total["block_ram"] = target.block_rams(8, board.receive_bytes)
-    total["block_ram"] += _counter_memories(len(CHIP_COUNTERS), target)
+    total["block_ram"] += _small(target, COUNTER_BITS // 2, 2 * len(CHIP_COUNTERS))
     if not target.lut_ram:
         total["block_ram"] += _result_memories(plan, target)
     if plan.spec.sum_scores:
@@ -71,18 +77,24 @@ def layer_widths(plan: LayerPlan, target: Target) -> dict[str, float]:
         # Sums are wider, and go through two adders; what a channel learns by is each lane's own.
         total, value = 2 * plan.sum_bits, value + plan.scaled_error_width
         addresses = sum(map(_bits, (plan.value_address, plan.pixel_address, plan.columns_address)))
+    kept = _memories(plan, target) if target.lut_ram else ()
+    in_luts = sum(-(-width // 4) * -(-depth // 16) for blocks, width, depth in kept if not blocks(target, width, depth))
     behind = -(-plan.weight_rows // SPRAM[0]) if target == ICE40UP else target.banks(plan.weight_rows)
     return {
         # Sequencer, event buffer, counters, the host's way in.
         "layer": 1,
+        "convolution": isinstance(plan, ConvPlan),
         "addresses": row + addresses,
         # With what goes from bank to bank. A weight passes about three of a lane's registers and adders.
         "lanes": plan.lanes * (3 * weight + total + value),
         # Behind memories that one block is not deep enough for.
         "multiplexers": plan.lanes * weight * (behind - 1),
+        # Of 16 x 4 bits.
+        "memories in LUTs": in_luts,
         # Classifier and error unit.
         "scores": plan.classes * plan.score_bits,
         "errors": plan.classes * plan.error_width,
+        "learned": plan.classes * plan.classifier.format.bits if plan.classifier.learns else 0,
     }
 
 
@@ -110,47 +122,50 @@ def _result_memories(plan: NetworkPlan, target: Target) -> int:
     return sum(target.block_rams(width, depth) for depth in depths if width * depth > 64)
 
 
-def _counter_memories(counters: int, target: Target) -> int:
-    """Block RAMs for the two halves of each."""
-    return _small(target, COUNTER_BITS // 2, 2 * counters)
-
-
 def _layer_memories(plan: LayerPlan, target: Target) -> Resources:
     """Of a layer."""
-    weights = [len(lanes) * plan.weight_format.bits for lanes in plan.banks]
-    if isinstance(plan, ConvPlan):
-        block_ram = _conv_memories(plan, target)
-    else:
-        block_ram = target.block_rams(plan.event_bits, plan.event_depth)
-    remembered = 1
-    if plan.classifier.learns:
-        block_ram += target.block_rams(plan.classes * plan.classifier.format.bits, plan.features)
-        remembered += plan.output_format.bits
-    block_ram += _small(target, remembered, plan.features) + _counter_memories(len(LAYER_COUNTERS), target)
+    found = {"block_ram": sum(blocks(target, width, depth) for blocks, width, depth in _memories(plan, target))}
     if target == ICE40UP:
         depth, width = SPRAM
-        spram = sum(-(-bits // width) for bits in weights) * -(-plan.weight_rows // depth)
-        return {"block_ram": block_ram, "spram": spram}
-    return {"block_ram": block_ram + sum(_words(target, bits, plan.weight_rows) for bits in weights)}
+        words = sum(-(-len(lanes) * plan.weight_format.bits // width) for lanes in plan.banks)
+        found["spram"] = words * -(-plan.weight_rows // depth)
+    return found
 
 
-def _conv_memories(plan: ConvPlan, target: Target) -> int:
+def _memories(plan: LayerPlan, target: Target) -> Iterator[_Memory]:
+    """A layer's but those in SPRAM."""
+    remembered = 1
+    if plan.classifier.learns:
+        yield Target.block_rams, plan.classes * plan.classifier.format.bits, plan.features
+        remembered += plan.output_format.bits
+    yield _small, remembered, plan.features
+    yield _small, COUNTER_BITS // 2, 2 * len(LAYER_COUNTERS)
+    if target != ICE40UP:
+        yield from ((_words, len(lanes) * plan.weight_format.bits, plan.weight_rows) for lanes in plan.banks)
+    if isinstance(plan, ConvPlan):
+        yield from _conv_memories(plan)
+    else:
+        yield Target.block_rams, plan.event_bits, plan.event_depth
+
+
+def _conv_memories(plan: ConvPlan) -> Iterator[_Memory]:
     """Of a convolution, beside its weights and classifier: maps and masks of two samples, winners, errors, features."""
-    maps = (
+    for address, width in (
         (plan.value_address, plan.input_format.bits),
         (plan.pixel_address, plan.channel_word),
         (plan.columns_address, plan.column_word),
-    )
-    sums = plan.output_format.bits + plan.cell_shift
+    ):
+        yield Target.block_rams, width, 2 << _bits(address)
     cells = sum((side - 1).bit_length() for side in plan.feature_map)
-    block_ram = sum(target.block_rams(width, 2 << _bits(address)) for address, width in maps)
-    block_ram += target.block_rams(sums, 1 << cells)
-    winners = 1 << _bits(plan.winner_address)
-    block_ram += sum(_words(target, len(lanes) * plan.winner_bits, winners) for lanes in plan.banks)
-    block_ram += plan.lanes * _words(target, plan.scaled_error_width, 1 << _bits(plan.error_address))
-    # A row's mask on its way, and the best of a pool.
-    block_ram += _small(target, plan.column_word, plan.input_map[2])
-    return block_ram + _small(target, plan.output_format.bits + plan.winner_bits - 1, plan.lanes)
+    yield Target.block_rams, plan.output_format.bits + plan.cell_shift, 1 << cells
+    for lanes in plan.banks:
+        yield _words, len(lanes) * plan.winner_bits, 1 << _bits(plan.winner_address)
+        yield from [(_words, plan.scaled_error_width, 1 << _bits(plan.error_address))] * len(lanes)
+    # A row's mask on its way, words that wait for their ones to be found, and the best of a pool.
+    yield _small, plan.column_word, plan.input_map[2]
+    yield _small, word_layout(MASK_WORD, about_layout(plan)).size, WAITING - 1
+    if plan.conv.pool > 1:
+        yield _small, plan.output_format.bits + plan.winner_bits - 1, plan.lanes
 
 
 def _bits(address: dict[str, int]) -> int:
@@ -158,11 +173,13 @@ def _bits(address: dict[str, int]) -> int:
 
 
 def _small(target: Target, width: int, depth: int) -> int:
-    """Blocks of a `memory.small_memory`; yosys knows those with LUT RAM beside them twice as wide at half the depth."""
+    """Blocks of a `memory.small_memory`, of the shape that yosys finds best; those with LUT RAM beside them it knows
+    twice as wide at half the depth."""
     if not target.small_in_blocks(width, depth):
         return 0
     least, widest = target.blocks[0]
-    return -(-width // (2 * widest)) if target.lut_ram and depth <= least // 2 else target.block_rams(width, depth)
+    shapes = (*target.blocks, (least // 2, 2 * widest)) if target.lut_ram else target.blocks
+    return min(-(-width // bits) * -(-depth // words) for words, bits in shapes)
 
 
 def _words(target: Target, width: int, depth: int) -> int:

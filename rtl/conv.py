@@ -64,12 +64,7 @@ class ConvLayer(Layer):
             LAYER_COUNTERS, counts | {"saturated": saturated}, self._target
         )
         self._host_access(m, {})
-        # The last bank's clipped weights are still on their way to the counter.
-        counting = Signal(len(p.banks) + 3)
-        m.d.sync += [
-            counting.eq(Cat(learned, counting)),
-            self.working.eq((self._buffer.held != 0) | counting.any()),
-        ]
+        self._work(m, self._buffer.held, learned)
         return m
 
     def _pipeline(self, m: Module, control: Any) -> Value:
@@ -87,9 +82,7 @@ class ConvLayer(Layer):
         m.d.comb += buffer.value_at.eq(sequencer.token.value_at)
 
         # The host's rows take the same way: a weight is updated by nothing.
-        fetch = {EVENT: self._fetch} | {i: Signal(name=f"fetch_{i}") for i in range(ROW, SUM)}
-        store = {EVENT: self._store} | {i: Signal(name=f"store_{i}") for i in range(ROW, WRITTEN - 1)}
-        m.d.sync += [stages[i].eq(stages[i - 1]) for stages in (fetch, store) for i in list(stages)[1:]]
+        fetch, store = self._stage_access(m)
 
         row = {i: Signal(range(p.weight_rows), name=f"row_{i}") for i in range(ROW, WRITTEN + 1)}
         x = {i: Signal(p.input_format.bits, name=f"x_{i}") for i in range(ROW, OPERANDS + 2)}
@@ -102,7 +95,6 @@ class ConvLayer(Layer):
 
         add = {i: valid[i - 1] & ~token[i - 1].update for i in (PRODUCT, SUM)}
         update = {i: valid[i - 1] & token[i - 1].update for i in range(1, WRITTEN)}
-        # Every order to the banks comes from a register: it is made in the cycle before.
         orders = {
             "add": add[PRODUCT],
             "round": update[PRODUCT] | fetch[PRODUCT - 1],
@@ -111,10 +103,7 @@ class ConvLayer(Layer):
             "shift": self._shift,
             "sum": add[SUM] & token[SUM - 1].last,
         }
-        for name, order in orders.items():
-            given = Signal(name=name)
-            m.d.sync += given.eq(order)
-            m.d.comb += getattr(control, name).eq(given)
+        self._order(m, control, orders)
         m.d.sync += self._noise.step.eq(update[PRODUCT])
         error_at, winner_at = self._place(m, token[EVENT - 1])
         m.d.comb += [

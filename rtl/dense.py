@@ -49,12 +49,7 @@ class DenseLayer(Layer):
             LAYER_COUNTERS, counts | {"saturated": saturated}, self._target
         )
         self._host_access(m, self._regions(m))
-        # The last bank's clipped weights are still on their way to the counter.
-        counting = Signal(len(p.banks) + 3)
-        m.d.sync += [
-            counting.eq(Cat(self._sequencer.learned, counting)),
-            self.working.eq((self._buffer.held != 0) | counting.any()),
-        ]
+        self._work(m, self._buffer.held, self._sequencer.learned)
         return m
 
     def _pipeline(self, m: Module) -> Value:
@@ -77,9 +72,7 @@ class DenseLayer(Layer):
         m.d.sync += sequencer.empty.eq(~Cat(*valid[:-1]).any())
 
         # The host's rows take the same way: with an input of 0 a weight is its own update.
-        fetch = {EVENT: self._fetch} | {i: Signal(name=f"fetch_{i}") for i in range(ROW, SUM)}
-        store = {EVENT: self._store} | {i: Signal(name=f"store_{i}") for i in range(ROW, WRITTEN - 1)}
-        m.d.sync += [stages[i].eq(stages[i - 1]) for stages in (fetch, store) for i in list(stages)[1:]]
+        fetch, store = self._stage_access(m)
 
         row = {i: Signal(range(p.weight_rows), name=f"row_{i}") for i in range(ROW, WRITTEN + 1)}
         x = {i: Signal(p.input_format.bits, name=f"x_{i}") for i in range(ROW, OPERANDS + 2)}
@@ -93,7 +86,6 @@ class DenseLayer(Layer):
         learn = {i: valid[i - 1] & token[i - 1].learn for i in range(1, WRITTEN)}
         forward = {i: valid[i - 1] & ~token[i - 1].learn & ~sequencer.learn for i in (PRODUCT, SUM)}
         take_g = learn[OPERANDS - 1] & token[OPERANDS - 2].first
-        # Every order to the banks comes from a register: it is made in the cycle before.
         orders = {
             "take_g": take_g,
             "add": forward[PRODUCT],
@@ -104,10 +96,7 @@ class DenseLayer(Layer):
             "sum": forward[SUM] & token[SUM - 1].last,
         }
         control = Signal(control_layout(p))
-        for name, order in orders.items():
-            given = Signal(name=name)
-            m.d.sync += given.eq(order)
-            m.d.comb += getattr(control, name).eq(given)
+        self._order(m, control, orders)
         m.d.sync += self._noise.step.eq(learn[PRODUCT])
         m.d.comb += [
             sequencer.group_taken.eq(take_g),

@@ -6,7 +6,7 @@ from itertools import pairwise
 from operator import or_
 from typing import Any
 
-from amaranth import Array, Const, Module, Mux, Signal, Value, signed
+from amaranth import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,7 +27,7 @@ from locallearn.rtl.lfsr import LeapLfsr
 from locallearn.rtl.readout import Readout
 from locallearn.rtl.summed import Summed, walk_layout
 from locallearn.rtl.target import Target
-from locallearn.rtl.timing import WRITTEN, score_cycles
+from locallearn.rtl.timing import EVENT, ROW, SUM, WRITTEN, score_cycles
 
 __all__ = ["Layer"]
 
@@ -108,6 +108,20 @@ class Layer(wiring.Component):
         self._release, self._decided = Signal(name="release"), Signal(name="decided")
         self._sample = Signal(data.StructLayout({"label": p.class_bits, "learn": 1}), name="sample")
 
+    def _stage_access(self, m: Module) -> tuple[dict[int, Signal], dict[int, Signal]]:
+        """The host's fetches and stores of rows of weights, by the stage of the pipeline that they have come to."""
+        fetch = {EVENT: self._fetch} | {i: Signal(name=f"fetch_{i}") for i in range(ROW, SUM)}
+        store = {EVENT: self._store} | {i: Signal(name=f"store_{i}") for i in range(ROW, WRITTEN - 1)}
+        m.d.sync += [stages[i].eq(stages[i - 1]) for stages in (fetch, store) for i in list(stages)[1:]]
+        return fetch, store
+
+    def _order(self, m: Module, control: Any, orders: dict[str, Value]) -> None:
+        """What the first bank has to do, by the names of its control; all from registers, a cycle later."""
+        for name, order in orders.items():
+            given = Signal(name=name)
+            m.d.sync += given.eq(order)
+            m.d.comb += getattr(control, name).eq(given)
+
     def _lanes(self, m: Module, control: Signal, kind: Callable[[Any, Target, range], Bank]) -> Value:
         """The banks of lanes, each a cycle behind the one before. Returns how many weights of a row were clipped."""
         p, readout = self._plan, self._readout
@@ -128,6 +142,15 @@ class Layer(wiring.Component):
         m.d.comb += [chain[-1].neighbour.eq(self.access.data), self._weight.eq(chain[0].updated)]
         saturated: Value = chain[-1].saturated
         return saturated
+
+    def _work(self, m: Module, held: Value, learned: Value) -> None:
+        """Says whether there is any, of the samples `held` and after one has been `learned`."""
+        # The last bank's clipped weights are still on their way to the counter.
+        counting = Signal(len(self._plan.banks) + 3)
+        m.d.sync += [
+            counting.eq(Cat(learned, counting)),
+            self.working.eq((held != 0) | counting.any()),
+        ]
 
     def _judge(self, m: Module, ended: Value, learned: Value, passed_on: Value) -> None:
         """Answers for a sample after its last feature has gone to the classifier, has it learned, and lets it go.

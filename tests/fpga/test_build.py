@@ -112,7 +112,7 @@ def test_the_commands_of_every_board(tmp_path: Path, tools: StandIns, board: Boa
     said = (tmp_path / "out" / "place-and-route.log").read_text()
     told = {
         "ulx3s-85f": "--85k --package CABGA381 --speed 6 --json top.json --lpf top.lpf --textcfg top.config "
-        "--router router2",
+        "--placer static --router router2",
         "ulx3s-25f": "--25k --package CABGA381 --speed 6",
         "icebreaker": "--up5k --package sg48 --json top.json --pcf top.pcf --asc top.asc",
         "tang-nano-20k": "--device GW2AR-LV18QN88C8/I7 --vopt family=GW2A-18C --json top.syn.json --vopt cst=top.cst",
