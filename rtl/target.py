@@ -38,7 +38,7 @@ class Target:
         return bool(self.blocks) and self.lut_ram and depth <= 64
 
     def small_in_blocks(self, width: int, depth: int) -> bool:
-        """Whether even a small memory lies in block RAM: there is nothing else, or it is deep, or as large as 100 LUTs."""
+        """Whether even a small memory lies in block RAM: there is nothing else, or it is deep, or of 100 LUTs."""
         return bool(self.blocks) and (not self.lut_ram or width * depth > 2048 or depth > 512)
 
     def banks(self, depth: int) -> int:
