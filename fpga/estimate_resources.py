@@ -12,13 +12,11 @@ from importlib import resources
 from math import ceil
 
 from locallearn.fpga.boards import Board
-from locallearn.quant.conv_plan import MASK_WORD, ConvPlan
+from locallearn.quant.conv_plan import MASK_WORD, WAITING_WORDS, ConvPlan
 from locallearn.quant.layer_plan import SCORE_SLOTS, LayerPlan
 from locallearn.quant.packets import result_fields
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP_COUNTERS, COUNTER_BITS, LAYER_COUNTERS
-from locallearn.rtl.conv_sequencer import WAITING, about_layout
-from locallearn.rtl.ones import word_layout
 from locallearn.rtl.target import GOWIN, ICE40UP, SPRAM, Target
 
 __all__ = [
@@ -163,7 +161,7 @@ def _conv_memories(plan: ConvPlan) -> Iterator[_Memory]:
         yield from [(_words, plan.scaled_error_width, 1 << _bits(plan.error_address))] * len(lanes)
     # A row's mask on its way, words that wait for their ones to be found, and the best of a pool.
     yield _small, plan.column_word, plan.input_map[2]
-    yield _small, word_layout(MASK_WORD, about_layout(plan)).size, WAITING - 1
+    yield _small, MASK_WORD + _bits(plan.word_fields), WAITING_WORDS - 1
     if plan.conv.pool > 1:
         yield _small, plan.output_format.bits + plan.winner_bits - 1, plan.lanes
 

@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.layer_spec import ConvSpec, MapShape
 
-__all__ = ["MASK_WORD", "ConvPlan"]
+__all__ = ["MASK_WORD", "WAITING_WORDS", "ConvPlan"]
 
 MASK_WORD = 16
 """Bits of a word of the masks: so few that the next one is found within a cycle."""
+
+WAITING_WORDS = 8
+"""Words with ones that wait to be walked over."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,26 @@ class ConvPlan(LayerPlan):
     def winner_address(self) -> dict[str, int]:
         """Of what a group's channels have in a pixel of the output."""
         return self._in_group(self.output_map)
+
+    @property
+    def word_fields(self) -> dict[str, int]:
+        """Of a mask's word that waits for its ones to be found: where its first bit is, and what a one does."""
+        places = (self.convolved_map[1] - 1).bit_length()
+        sizes = {
+            "base": self.weight_rows,
+            "tap": self.conv.kernel,
+            "place": self.convolved_map[0],
+            "group": self.groups,
+        }
+        return {
+            "row": self.row_bits,
+            "column": max(self.column_bits, places),
+            "channel": self.channel_bits,
+            **{name: (size - 1).bit_length() for name, size in sizes.items()},
+            "constant": 1,
+            "learn": 1,
+            "update": 1,
+        }
 
     def _in_group(self, shape: MapShape) -> dict[str, int]:
         sizes = {"column": shape[1], "row": shape[0], "group": self.groups}

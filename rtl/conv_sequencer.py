@@ -8,13 +8,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from locallearn.quant.conv_plan import MASK_WORD, ConvPlan
+from locallearn.quant.conv_plan import MASK_WORD, WAITING_WORDS, ConvPlan
 from locallearn.rtl.ones import Ones, word_layout
 
-__all__ = ["WAITING", "ConvSequencer", "about_layout", "place_layout", "token_layout"]
-
-WAITING = 8
-"""Words with ones that wait to be walked over."""
+__all__ = ["ConvSequencer", "place_layout", "token_layout"]
 
 _LATENCY = 3
 """From a step to its word: a register and the memory."""
@@ -60,25 +57,6 @@ def token_layout(plan: ConvPlan) -> data.StructLayout:
     )
 
 
-def about_layout(plan: ConvPlan) -> data.StructLayout:
-    """What is known of a word of a mask before its ones are: where its first bit is, and what a one does."""
-    columns, places = plan.column_bits, (plan.convolved_map[1] - 1).bit_length()
-    return data.StructLayout(
-        {
-            "row": plan.row_bits,
-            "column": max(columns, places),
-            "channel": plan.channel_bits,
-            "base": range(plan.weight_rows),
-            "tap": range(plan.conv.kernel),
-            "place": range(plan.convolved_map[0]),
-            "group": range(plan.groups),
-            "constant": 1,
-            "learn": 1,
-            "update": 1,
-        }
-    )
-
-
 class ConvSequencer(wiring.Component):
     """Forward: pooled pixel by pixel, group by group, place by place of the pool: the window's inputs that are not 0 in
     order, then the bias. Learn: group by group, weight by weight: the inputs that are not 0 at all places, then update.
@@ -96,7 +74,7 @@ class ConvSequencer(wiring.Component):
 
     def __init__(self, plan: ConvPlan) -> None:
         self._plan = plan
-        self._about = about_layout(plan)
+        self._about = data.StructLayout(plan.word_fields)
         super().__init__(
             {
                 "forward": In(1),
@@ -118,7 +96,7 @@ class ConvSequencer(wiring.Component):
         m = Module()
         m.submodules.ones = ones = Ones(MASK_WORD, self._about)
         waiting = word_layout(MASK_WORD, self._about)
-        m.submodules.words = words = SyncFIFOBuffered(width=waiting.size, depth=WAITING)
+        m.submodules.words = words = SyncFIFOBuffered(width=waiting.size, depth=WAITING_WORDS)
         m.d.comb += [
             ones.i.payload.eq(words.r_data),
             ones.i.valid.eq(words.r_rdy),
@@ -162,7 +140,7 @@ class ConvSequencer(wiring.Component):
             row.eq(at_row * conv.stride + down - conv.border),
             column.eq(at_column * conv.stride + across - conv.border),
             meets.eq((row >= 0) & (row < rows) & (learning | ((column >= 0) & (column < columns)))),
-            step.eq(walking & (words.level < WAITING - _LATENCY - 1)),
+            step.eq(walking & (words.level < WAITING_WORDS - _LATENCY - 1)),
         ]
 
         about, fixed = Signal(self._about), Signal(MASK_WORD)

@@ -253,5 +253,7 @@ def words_memory(target: Target, width: int, depth: int) -> _Blocks:
 def small_memory(target: Target, width: int, depth: int) -> Memory:
     """A memory of some hundred bits, latency 1 cycle, starts with zeros: in LUTs, or in block RAM where LUTs hold none,
     which synthesis would rather make of registers, or it is not that small."""
-    in_blocks = target.small_in_blocks(width, depth)
-    return Memory(shape=width, depth=depth, init=[], attrs={"ram_style": "block"} if in_blocks else {})
+    style = "block" if target.small_in_blocks(width, depth) else "distributed"
+    # The smallest are left to synthesis, which may make them of registers.
+    chosen = style == "block" or (target.blocks and width * depth > 512)
+    return Memory(shape=width, depth=depth, init=[], attrs={"ram_style": style} if chosen else {})

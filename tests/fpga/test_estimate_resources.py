@@ -27,9 +27,8 @@ CONVOLUTIONS = NetworkSpec(
     3,
     InputSpec(2 * 64, fraction=7, signed=True, shape=(2, 8, 8)),
     (
-        ConvSpec(20, pool=2, resolution=0, lanes=10, classifier=ClassifierSpec("learned")),
-        ConvSpec(6, resolution=2, lanes=3, classifier=ClassifierSpec("learned")),
-        ConvSpec(4, resolution=2, lanes=2),
+        ConvSpec(10, pool=2, resolution=0, lanes=9, classifier=ClassifierSpec("learned")),
+        ConvSpec(2, resolution=2),
     ),
     sum_scores=True,
 )

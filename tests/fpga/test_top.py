@@ -24,7 +24,7 @@ from tests.rtl.test_chip import Dialogue
 from tests.wires import listen, send_bytes
 
 SPEC = NetworkSpec(
-    "tiny", 3, InputSpec(20), (LayerSpec(7, lanes=3), LayerSpec(5, lanes=2)), training=TrainingSpec(rate_shift=5)
+    "tiny", 3, InputSpec(9), (LayerSpec(7, lanes=3), LayerSpec(5, lanes=2)), training=TrainingSpec(rate_shift=5)
 )
 
 # -- boards --------------------------------------------------------------------------------------------

@@ -115,7 +115,13 @@ def test_equals_naive_beyond_small_sizes(spec: NetworkSpec, count: int) -> None:
     assert golden.layers[0].counters.words_written > 0
 
 
-@pytest.mark.parametrize("preset", preset_names())
+SLOW_PRESETS = {"cifar10-conv-large"}
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_PRESETS)) for name in preset_names()],
+)
 def test_presets_equal_naive(preset: str) -> None:
     spec = load_spec(preset)
     golden = GoldenNetwork(spec)

@@ -46,7 +46,7 @@ CASES = {
         GENERIC,
     ),
     "banks of lanes": (
-        NetworkSpec("", 10, InputSpec(8), (LayerSpec(20, lanes=9), LayerSpec(17, lanes=17)), training=TRAINING),
+        NetworkSpec("", 10, InputSpec(8), (LayerSpec(10, lanes=9), LayerSpec(17, lanes=17)), training=TRAINING),
         SINGLE_PORT,
     ),
 }
