@@ -3,8 +3,8 @@
     python benchmarks/onnx_equality.py --data-dir DIR RUN [RUN ...]
 
 RUN is a folder that `locallearn train` made. At batch 1 and 256 all activations, scores and answers must be the
-compiled golden model's, and those of the file in float are counted where they differ. Writes results/onnx.md, a row a run and
-batch; ends with an error at the first integer that is another.
+compiled golden model's, and those of the file in float are counted where they differ. Writes results/onnx.md, a row a
+run and batch; ends with an error at the first integer that is another.
 """
 
 import argparse
