@@ -88,6 +88,12 @@ def _rtl_file(text: str) -> Path:
     return Path(text)
 
 
+def _onnx_file(text: str) -> Path:
+    if not text.endswith(".onnx"):
+        raise argparse.ArgumentTypeError(f"{text}: must end in .onnx")
+    return Path(text)
+
+
 def _add_spec(command: argparse.ArgumentParser) -> None:
     presets = ", ".join(preset_names())
     command.add_argument(
@@ -200,6 +206,19 @@ def _add_network_commands(add: _Add) -> None:
     )
     command.add_argument(
         "--lose", type=_rate, metavar="PCT", default=0.1, help="accuracy that may be lost by the odds to choose"
+    )
+
+    command = add(
+        "export",
+        commands.export_command,
+        "write a trained network as ONNX: integers that every runtime computes as the chip does",
+        "locallearn export runs/digits digits.onnx",
+    )
+    command.add_argument("folder", type=Path, metavar="RUN", help="a folder that train made")
+    command.add_argument("model", type=_onnx_file, metavar="MODEL.onnx", help="the file")
+    command.add_argument("--layers", action="store_true", help="with the outputs of every layer and its classifier")
+    command.add_argument(
+        "--float", action="store_true", help="in float, the numbers that the integers stand for: to go on in PyTorch"
     )
 
     command = add(

@@ -1,6 +1,7 @@
 """The commands, from their arguments to what they print and return."""
 
 import argparse
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,6 +18,8 @@ from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import ChipDevice, Device
 from locallearn.host.extras import needing
+from locallearn.host.files import Replacing
+from locallearn.host.report import versions
 from locallearn.host.run import Run
 from locallearn.host.stop import terminable
 from locallearn.host.terminal import Terminal, accuracies
@@ -46,6 +49,7 @@ __all__ = [
     "estimate_command",
     "eval_command",
     "exits_command",
+    "export_command",
     "generate_command",
     "plot_command",
     "program_command",
@@ -201,6 +205,37 @@ def exits_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 def _saved(best: float, whole: float) -> str:
     return f"{100 * (1 - best / whole):.1f} %"
+
+
+def export_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    with needing("export", "onnx", "ONNX", "onnx"):
+        from locallearn.host.onnx_export import to_onnx
+        from locallearn.host.onnx_float import to_float_onnx
+
+    run = Run(args.folder)
+    spec, weights = run.spec, run.weights()
+    made = (to_float_onnx if args.float else to_onnx)(spec, weights, args.layers, _origin(run, spec))
+    with Replacing(args.model) as temporary:
+        temporary.write_bytes(made.SerializeToString())
+    (x,), outputs = ([end.name for end in ends] for ends in (made.graph.input, made.graph.output))
+    terminal.say(f"{args.model}: from {x} to {', '.join(outputs)}; {made.ByteSize():,} bytes")
+    return {"file": str(args.model), "input": x, "outputs": outputs, "bytes": made.ByteSize()}, None
+
+
+def _origin(run: Run, spec: NetworkSpec) -> dict[str, str]:
+    """Where a network comes from; a run that did not come to its end does not say how good it is."""
+    known: dict[str, Any] = {
+        "spec": spec.to_toml(),
+        "fingerprint": f"{spec.fingerprint:08x}",
+        "seed": spec.training.seed,
+        "version": versions()["locallearn"],
+    }
+    if run.has_report:
+        report = run.report
+        known |= {name: report.get(name) for name in ("data", "held_out", "epochs", "test_accuracy[%]")}
+    return {
+        f"locallearn.{name}": value if isinstance(value, str) else json.dumps(value) for name, value in known.items()
+    }
 
 
 def verify_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:

@@ -64,6 +64,11 @@ class Run:
         return NetworkSpec.from_toml(self._read("spec.toml").decode(), str(self.path / "spec.toml"))
 
     @property
+    def has_report(self) -> bool:
+        """The run came to an end, if by being interrupted."""
+        return (self.path / "report.json").exists()
+
+    @property
     def report(self) -> dict[str, Any]:
         return self._json("report.json")
 
