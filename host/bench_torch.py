@@ -54,6 +54,7 @@ def torch_learners(
             "torch local, batch 1": learner(learn_local_errors, local(), 1, 0.01),
             "torch local, batch 128": learner(learn_local_errors, local(), 128, 0.2),
             "torch backprop, batch 1": learner(_learn_backprop, network(), 1, 0.01),
+            "torch backprop, batch 16": learner(_learn_backprop, network(), 16, 0.05),
             "torch backprop, batch 128": learner(_learn_backprop, network(), 128, 0.1),
         }
     finally:

@@ -15,7 +15,10 @@ from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
 
 DIGITS = load_spec("digits")
-RULES = [f"torch {rule}, batch {batch}" for rule in ("local", "backprop") for batch in (1, 128)]
+RULES = [
+    *(f"torch local, batch {batch}" for batch in (1, 128)),
+    *(f"torch backprop, batch {batch}" for batch in (1, 16, 128)),
+]
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
