@@ -96,9 +96,9 @@ class _Export:
         graph = self._graph
         kind = np.int32 if plan.accumulator_bits <= 32 else np.int64
         largest = max(plan.input_format.max, -plan.input_format.min) * (plan.fan_in - 1)
-        zero = graph.constant(x.zero, np.uint8, f"{name}_input_zero")
         inputs, biases = weights[:, :-1], weights[:, -1]
         if isinstance(plan, ConvPlan):
+            zero = graph.constant(x.zero, np.uint8, f"{name}_input_zero")
             kernel = inputs.reshape(plan.neurons, plan.conv.kernel, plan.conv.kernel, -1).transpose(0, 3, 1, 2)
             source, stride = self._with_border(plan, x, name), plan.conv.stride
 

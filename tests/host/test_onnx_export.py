@@ -40,6 +40,8 @@ def assert_equal(spec: NetworkSpec, pixels: NDArray[np.uint8], weights: list[NDA
     spec = replace(spec, early_exit=False)
     model = to_onnx(spec, weights, layers=True, metadata={})
     onnx.checker.check_model(model, full_check=True)
+    used = {name for node in model.graph.node for name in node.input}
+    assert {constant.name for constant in model.graph.initializer} <= used
     assert_session_equal(ort.InferenceSession(model.SerializeToString()), spec, pixels, weights, batch)
 
 
