@@ -28,7 +28,6 @@ from locallearn.quant.conv import average
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.fast import FastNetwork
 from locallearn.quant.network import quantise_pixels
-from locallearn.quant.spec import NetworkSpec
 
 TABLE = Path(__file__).parent / "results" / "onnx.md"
 
@@ -50,17 +49,10 @@ def golden_outputs(model: FastNetwork, matrices: list[NDArray[Any]], x: NDArray[
         scores = classifier.scores(plan, matrix, features)
         found |= {f"activations_{index}": shown, f"scores_{index}": scores}
         found[f"predicted_{index}"] = scores.argmax(axis=1)
-    return found | {"predicted": batch.predicted[:, -1]}
-
-
-def matrices_of(spec: NetworkSpec, model: FastNetwork, weights: list[NDArray[np.int32]]) -> list[NDArray[Any]]:
-    arrays = dict(zip(model.plan.arrays, weights, strict=True))
-    return [
-        arrays[f"classifier_{plan.index}"].astype(np.int64)
-        if plan.classifier.learns
-        else classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)[0]
-        for plan in model.plan.layers
-    ]
+    if model.spec.sum_scores:
+        below, last = model.plan.layers[-2:]
+        scores = classifier.summed(last, scores, below, found[f"scores_{below.index}"])
+    return found | {"scores": scores, "predicted": batch.predicted[:, -1]}
 
 
 def compare(run: Run, data: datasets.Dataset, batch: int) -> dict[str, Any]:
@@ -68,7 +60,8 @@ def compare(run: Run, data: datasets.Dataset, batch: int) -> dict[str, Any]:
     spec, weights = run.spec, run.weights()
     model = FastNetwork(spec)
     model.weights = weights
-    matrices = matrices_of(spec, model, weights)
+    arrays = dict(zip(model.plan.arrays, weights, strict=True))
+    matrices = [classifier.matrix(plan, arrays.get(f"classifier_{plan.index}")) for plan in model.plan.layers]
     made = to_onnx(spec, weights, layers=True, metadata={})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -83,7 +76,7 @@ def compare(run: Run, data: datasets.Dataset, batch: int) -> dict[str, Any]:
     drop = np.uint8(8 - spec.input.bits)
     numbers = (images >> drop).astype(np.float32) - (128 >> drop if spec.input.signed else 0)
     numbers /= np.float32(2.0**spec.input.fraction)
-    names = [output.name for output in session.get_outputs() if output.name != "scores"]
+    names = [output.name for output in session.get_outputs()]
     integers = other = right = 0
     seconds = 0.0
     for begin in track(range(0, len(x), _AT_ONCE), f"{spec.name}, batch {batch}"):

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from locallearn.host.onnx_graph import BATCH, Graph, channels_first
+from locallearn.host.onnx_graph import BATCH, Graph, channels_first, kernels
 from locallearn.quant import classifier
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
@@ -99,13 +99,12 @@ class _Export:
         inputs, biases = weights[:, :-1], weights[:, -1]
         if isinstance(plan, ConvPlan):
             zero = graph.constant(x.zero, np.uint8, f"{name}_input_zero")
-            kernel = inputs.reshape(plan.neurons, plan.conv.kernel, plan.conv.kernel, -1).transpose(0, 3, 1, 2)
             source, stride = self._with_border(plan, x, name), plan.conv.stride
 
             def convolve(digit: str, digit_zero: str, here: str) -> str:
                 return graph.add("ConvInteger", source, digit, zero, digit_zero, name=here, strides=[stride, stride])
 
-            total = graph.exact(kernel, largest, kind, name, convolve)
+            total = graph.exact(kernels(plan, inputs), largest, kind, name, convolve)
             shape: tuple[int, ...] = (plan.neurons, 1, 1)
         else:
             total = self._product(x, inputs.T, largest, kind, name)
@@ -120,11 +119,8 @@ class _Export:
         y = graph.cast(total, np.uint8, f"{name}_output")
         if not isinstance(plan, ConvPlan):
             return _Tensor(y, 0, (plan.neurons,))
-        if plan.conv.pool > 1:
-            sides = [plan.conv.pool, plan.conv.pool]
-            y = graph.add("MaxPool", y, name=f"{name}_pooled", kernel_shape=sides, strides=sides)
-        rows, columns, channels = plan.output_map
-        return _Tensor(y, 0, (channels, rows, columns))
+        y, map_shape = graph.pooled(plan, y, name)
+        return _Tensor(y, 0, map_shape)
 
     def _with_border(self, plan: ConvPlan, x: _Tensor, name: str) -> str:
         border = plan.conv.border
@@ -148,12 +144,12 @@ class _Export:
     def _scores(self, plan: LayerPlan, y: _Tensor, learned: NDArray[np.int32] | None, name: str) -> str:
         """int32 (batch, classes), as the classifier compares them."""
         graph = self._graph
-        matrix = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)[0] if learned is None else learned
+        matrix = classifier.matrix(plan, learned)
         features = self._features(plan, y, name) if isinstance(plan, ConvPlan) else y
         largest = plan.features * plan.output_format.max
         bound = largest * int(np.abs(matrix).max(initial=1))
         kind = np.int32 if bound.bit_length() < 31 else np.int64
-        total = self._product(features, np.asarray(matrix, np.int64), largest, kind, name)
+        total = self._product(features, matrix, largest, kind, name)
         if plan.classifier.learns:
             # A division of what cannot be negative rounds down.
             lift = -(-bound >> plan.score_drop)

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from locallearn.host.onnx_graph import BATCH, Graph, channels_first
+from locallearn.host.onnx_graph import BATCH, Graph, channels_first, kernels
 from locallearn.quant import classifier
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
@@ -57,34 +57,23 @@ def _layer(
     # The constant input of a bias is 0.5.
     biases = graph.constant(numbers[:, -1] / 2, np.float32, f"{name}_biases")
     if isinstance(plan, ConvPlan):
-        conv = plan.conv
-        kernel = numbers[:, :-1].reshape(plan.neurons, conv.kernel, conv.kernel, -1).transpose(0, 3, 1, 2)
-        kernels = graph.constant(kernel, np.float32, f"{name}_weights")
-        strides, pads = [conv.stride] * 2, [conv.border] * 4
-        y = graph.add("Conv", x, kernels, biases, name=f"{name}_sums", strides=strides, pads=pads)
+        kernel = graph.constant(kernels(plan, numbers[:, :-1]), np.float32, f"{name}_weights")
+        strides, pads = [plan.conv.stride] * 2, [plan.conv.border] * 4
+        y = graph.add("Conv", x, kernel, biases, name=f"{name}_sums", strides=strides, pads=pads)
     else:
         matrix = graph.constant(channels_first(numbers[:, :-1].T, shape).T, np.float32, f"{name}_weights")
         y = graph.add("Gemm", graph.flat(x, shape, name), matrix, biases, name=f"{name}_sums", transB=1)
     form = plan.output_format
     ends = [graph.constant(end / 2.0**form.fraction, np.float32, f"{name}_{end}") for end in (form.min, form.max)]
     y = graph.add("Clip", y, *ends, name=f"{name}_output")
-    if not isinstance(plan, ConvPlan):
-        return y, (plan.neurons,)
-    if plan.conv.pool > 1:
-        sides = [plan.conv.pool] * 2
-        y = graph.add("MaxPool", y, name=f"{name}_pooled", kernel_shape=sides, strides=sides)
-    rows, columns, channels = plan.output_map
-    return y, (channels, rows, columns)
+    return graph.pooled(plan, y, name) if isinstance(plan, ConvPlan) else (y, (plan.neurons,))
 
 
 def _logits(graph: Graph, plan: LayerPlan, y: str, shape: tuple[int, ...], learned: NDArray[np.int32] | None) -> str:
     name = f"classifier_{plan.index}"
-    drop = 0
-    if learned is None:
-        matrix = classifier.matrices(plan, plan.classifier_seed, plan.feedback_seed)[0].astype(np.float64)
-    else:
-        matrix, drop = learned.astype(np.float64), plan.score_drop
-    matrix *= 2.0 ** (plan.output_format.fraction - plan.score_unit - drop) * _OCTAVES
+    drop = plan.score_drop if plan.classifier.learns else 0
+    unit = 2.0 ** (plan.output_format.fraction - plan.score_unit - drop)
+    matrix = classifier.matrix(plan, learned) * unit * _OCTAVES
     if isinstance(plan, ConvPlan) and plan.cell != (1, 1):
         rows, columns, channels = plan.feature_map
         sides = list(plan.cell)

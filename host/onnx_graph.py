@@ -8,7 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-__all__ = ["BATCH", "Graph", "channels_first"]
+from locallearn.quant.conv_plan import ConvPlan
+
+__all__ = ["BATCH", "Graph", "channels_first", "kernels"]
 
 BATCH = "batch"
 """The first axis of every input and output."""
@@ -27,6 +29,12 @@ def channels_first(matrix: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]
         return matrix
     channels, *sides = shape
     return np.moveaxis(matrix.reshape(*sides, channels, -1), -2, 0).reshape(matrix.shape)
+
+
+def kernels(plan: ConvPlan, weights: NDArray[Any]) -> NDArray[Any]:
+    """A convolution's weights without biases, as ONNX has them: (channels, channels of the input, row, column)."""
+    side = plan.conv.kernel
+    return weights.reshape(plan.neurons, side, side, -1).transpose(0, 3, 1, 2)
 
 
 class Graph:
@@ -69,6 +77,14 @@ class Graph:
     def flat(self, source: str, shape: tuple[int, ...], name: str) -> str:
         """(batch, size) of (batch, *shape)."""
         return self.add("Flatten", source, name=f"{name}_flat") if len(shape) > 1 else source
+
+    def pooled(self, plan: ConvPlan, source: str, name: str) -> tuple[str, tuple[int, ...]]:
+        """The largest of each pool of a convolution, and its shape without the batch."""
+        if plan.conv.pool > 1:
+            sides = [plan.conv.pool] * 2
+            source = self.add("MaxPool", source, name=f"{name}_pooled", kernel_shape=sides, strides=sides)
+        rows, columns, channels = plan.output_map
+        return source, (channels, rows, columns)
 
     def model(self, name: str, about: str, metadata: dict[str, str]) -> onnx.ModelProto:
         graph = helper.make_graph(

@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from locallearn.quant.layer_plan import ERROR_TABLE, LayerPlan, see_noise
 from locallearn.quant.lfsr import LeapingLfsr, bit_stream
 
-__all__ = ["TABLE", "back_project", "classify", "error", "error_size", "lead", "learn", "matrices", "scores", "summed"]
+__all__ = [
+    "TABLE",
+    "back_project",
+    "classify",
+    "error",
+    "error_size",
+    "lead",
+    "learn",
+    "matrices",
+    "matrix",
+    "scores",
+    "summed",
+]
 
 Ints = NDArray[np.int64]
 
@@ -42,6 +54,13 @@ def matrices(plan: LayerPlan, classifier_seed: int, feedback_seed: int) -> tuple
         _entries(drawn, spec.matrix_weights, plan.signed_scores),
         _entries(back, spec.feedback_weights, plan.signed_feedback),
     )
+
+
+def matrix(plan: LayerPlan, learned: NDArray[np.int32] | None) -> Ints:
+    """What `scores` takes, (features, classes): of a classifier that learns what it has learned, else M of its seed."""
+    if learned is not None:
+        return learned.astype(np.int64)
+    return matrices(plan, plan.classifier_seed, plan.feedback_seed)[0]
 
 
 def _draw(plan: LayerPlan, seed: int, bits: int) -> Ints:

@@ -63,6 +63,13 @@ def assert_session_equal(
             assert_same(f"layer {index}: score", np.array([trace.scores for trace in seen]), given[f"scores_{index}"])
             own = [classifier.classify(trace.scores) for trace in seen]
             assert_same(f"layer {index}: predicted", np.array(own), given[f"predicted_{index}"])
+        scores = given[f"scores_{len(spec.layers) - 1}"]
+        if spec.sum_scores:
+            below, last = golden.plan.layers[-2:]
+            scores = classifier.summed(
+                last, scores.astype(np.int64), below, given[f"scores_{below.index}"].astype(np.int64)
+            )
+        assert_same("score", scores, given["scores"])
         answers = [trace[-1].predicted for trace in traces[at : at + batch]]
         assert_same("predicted", np.array(answers), given["predicted"])
 
