@@ -6,11 +6,11 @@ import sys
 import tomllib
 from collections.abc import Callable
 from importlib import metadata
-from math import inf, nan
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from locallearn.host import commands, datasets
+from locallearn.host import commands, commands_onnx, datasets
 from locallearn.host.commands import Outcome
 from locallearn.host.link import DEFAULT_BAUD
 from locallearn.host.plots import FORMATS
@@ -67,6 +67,7 @@ def _number(needed: str, fits: Callable[[float], bool]) -> Callable[[str], float
 
 _frequency = _number("a number of MHz above 0", lambda value: 0 < value < inf)
 _rate = _number("a number above 0", lambda value: 0 < value < inf)
+_real = _number("a number", isfinite)
 _odds = _number("a number that is at least 1", lambda value: 1 <= value < inf)
 
 
@@ -210,7 +211,7 @@ def _add_network_commands(add: _Add) -> None:
 
     command = add(
         "export",
-        commands.export_command,
+        commands_onnx.export_command,
         "write a trained network as ONNX: integers that every runtime computes as the chip does",
         "locallearn export runs/digits digits.onnx",
     )
@@ -219,6 +220,37 @@ def _add_network_commands(add: _Add) -> None:
     command.add_argument("--layers", action="store_true", help="with the outputs of every layer and its classifier")
     command.add_argument(
         "--float", action="store_true", help="in float, the numbers that the integers stand for: to go on in PyTorch"
+    )
+
+    command = add(
+        "import",
+        commands_onnx.import_command,
+        "make a network for the chip of an ONNX model, float or quantised: dense layers and convolutions with ReLU",
+        "locallearn import model.onnx -o imported --mean 0.1307 --std 0.3081",
+    )
+    command.add_argument("model", type=_onnx_file, metavar="MODEL.onnx", help="the file")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="SPEC_DIR", help="a new folder, as of a run"
+    )
+    command.add_argument(
+        "--calibration",
+        metavar="NAME|DIR|FILE",
+        help="as for train --data: training samples choose the units, held-out ones show the accuracy (default: "
+        "digits for 64 inputs, mnist for 784, cifar10 for 3072)",
+    )
+    _add_data_dir(command, "where data sets are")
+    command.add_argument(
+        "--mean",
+        type=_real,
+        nargs="+",
+        metavar="M",
+        help="the model takes (pixel / 255 - M) / S (default: 0); one, or one a channel",
+    )
+    command.add_argument(
+        "--std", type=_real, nargs="+", metavar="S", help="the same (default: 1; of a model that takes bytes 1 / 255)"
+    )
+    command.add_argument(
+        "--weight-bits", type=int, choices=range(8, 17), metavar="N", default=12, help="of the chip's weights, 8 to 16"
     )
 
     command = add(
@@ -407,7 +439,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train neural networks inside an FPGA.",
         formatter_class=_Help,
         epilog="exit codes: 0 done, 2 wrong arguments, 3 impossible description, 4 data, 5 missing or failed tool,\n"
-        "6 device, 7 run folder, 8 chip and golden model differ, 9 build, 130 interrupted\n\n"
+        "6 device, 7 run folder, 8 chip and golden model differ, 9 build, 10 model file, 130 interrupted\n\n"
         "example: locallearn train",
     )
     parser.add_argument("--version", action="version", version=metadata.version("locallearn"))

@@ -1,7 +1,6 @@
 """The commands, from their arguments to what they print and return."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -18,8 +17,6 @@ from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import ChipDevice, Device
 from locallearn.host.extras import needing
-from locallearn.host.files import Replacing
-from locallearn.host.report import versions
 from locallearn.host.run import Run
 from locallearn.host.stop import terminable
 from locallearn.host.terminal import Terminal, accuracies
@@ -46,10 +43,10 @@ __all__ = [
     "build_command",
     "data_fetch_command",
     "data_list_command",
+    "data_source",
     "estimate_command",
     "eval_command",
     "exits_command",
-    "export_command",
     "generate_command",
     "plot_command",
     "program_command",
@@ -79,15 +76,16 @@ def _connect(args: argparse.Namespace, spec: NetworkSpec, terminal: Terminal) ->
         yield device
 
 
-def _data_source(named: str | None, spec: NetworkSpec) -> str:
-    source = named or _DEFAULT_DATA.get(spec.input.size)
+def data_source(named: str | None, size: int) -> str:
+    """The data set that is named, or the one that networks of so many inputs take by default."""
+    source = named or _DEFAULT_DATA.get(size)
     if source is None:
-        raise DataError(f"no data set has {spec.input.size} inputs by default: name one with --data")
+        raise DataError(f"no data set has {size} inputs by default: name one")
     return source
 
 
 def _load_data(args: argparse.Namespace, spec: NetworkSpec) -> Dataset:
-    args.data = _data_source(args.data, spec)
+    args.data = data_source(args.data, spec.input.size)
     data = datasets.load(args.data, args.data_dir)
     datasets.check(data, spec)
     return data
@@ -207,37 +205,6 @@ def _saved(best: float, whole: float) -> str:
     return f"{100 * (1 - best / whole):.1f} %"
 
 
-def export_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    with needing("export", "onnx", "ONNX", "onnx"):
-        from locallearn.host.onnx_export import to_onnx
-        from locallearn.host.onnx_float import to_float_onnx
-
-    run = Run(args.folder)
-    spec, weights = run.spec, run.weights()
-    made = (to_float_onnx if args.float else to_onnx)(spec, weights, args.layers, _origin(run, spec))
-    with Replacing(args.model) as temporary:
-        temporary.write_bytes(made.SerializeToString())
-    (x,), outputs = ([end.name for end in ends] for ends in (made.graph.input, made.graph.output))
-    terminal.say(f"{args.model}: from {x} to {', '.join(outputs)}; {made.ByteSize():,} bytes")
-    return {"file": str(args.model), "input": x, "outputs": outputs, "bytes": made.ByteSize()}, None
-
-
-def _origin(run: Run, spec: NetworkSpec) -> dict[str, str]:
-    """Where a network comes from; a run that did not come to its end does not say how good it is."""
-    known: dict[str, Any] = {
-        "spec": spec.to_toml(),
-        "fingerprint": f"{spec.fingerprint:08x}",
-        "seed": spec.training.seed,
-        "version": versions()["locallearn"],
-    }
-    if run.has_report:
-        report = run.report
-        known |= {name: report.get(name) for name in ("data", "held_out", "epochs", "test_accuracy[%]")}
-    return {
-        f"locallearn.{name}": value if isinstance(value, str) else json.dumps(value) for name, value in known.items()
-    }
-
-
 def verify_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     spec = _load_spec(args)
     if args.device in ("model", "numpy"):
@@ -320,7 +287,7 @@ def sweep_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     sweep = load_sweep(args.file)
     out = args.out or Path("sweeps") / sweep.name
     storage = args.storage or local_storage(out)
-    job = Work(sweep, _data_source(sweep.data, sweep.spec), args.data_dir, out, storage)
+    job = Work(sweep, data_source(sweep.data, sweep.spec.input.size), args.data_dir, out, storage)
     summary = run_sweep(job, args.file, args.jobs or machine.cores(), terminal)
     terminal.say(f"trials.csv, summary.csv and the runs in {out}")
     if summary["interrupted"]:

@@ -11,6 +11,7 @@ __all__ = [
     "InterruptedRun",
     "LocalLearnError",
     "Mismatch",
+    "ModelError",
     "RunError",
     "SpecError",
     "ToolError",
@@ -63,6 +64,12 @@ class BuildError(LocalLearnError):
     """A network does not fit a board or its clock, or a build folder cannot be read or written."""
 
     exit_code = 9
+
+
+class ModelError(LocalLearnError):
+    """A model of another framework cannot be read, or is not a network that a chip can be."""
+
+    exit_code = 10
 
 
 class InterruptedRun(LocalLearnError):

@@ -1,0 +1,66 @@
+"""What nodes make of constants alone: exporters leave shapes and quantised weights to be computed."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from locallearn.host.onnx_file import OnnxFile, OnnxNode
+from locallearn.quant.errors import ModelError
+
+__all__ = ["can_fold", "fold"]
+
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Pow", "Min", "Max", "Clip", "Round", "Cast", "Identity"}
+_QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
+_LAYOUT = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Gather"}
+
+_MAX_INDEXED = 1 << 12
+"""What `Gather` may be asked of: it is for shapes, and could make much of little."""
+
+
+def can_fold(node: OnnxNode) -> bool:
+    return not node.domain and (node.kind == "Constant" or node.kind in _ELEMENTWISE | _QUANTISERS | _LAYOUT)
+
+
+def fold(file: OnnxFile, node: OnnxNode, inputs: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
+    """The first output of a node that can be folded, floats as float64. Raises ModelError where there is none."""
+    if node.kind == "Constant":
+        return _constant(file, node)
+    given = [values for values in inputs if values is not None]
+    if node.kind in _ELEMENTWISE and math.prod(_broadcast(node, given)) > max(values.size for values in given):
+        raise ModelError(f"{node}: constants of shapes {_shapes(given)} would grow")
+    if node.kind == "Gather" and max(values.size for values in given) > _MAX_INDEXED:
+        raise ModelError(f"{node}: looks up constants of shapes {_shapes(given)}, at most {_MAX_INDEXED} numbers")
+    names = [name for name in node.inputs if name]
+    try:
+        with np.errstate(all="ignore"):
+            made = ReferenceEvaluator(node.proto, opsets={"": file.opset}).run(
+                None, dict(zip(names, given, strict=True))
+            )
+    except Exception as error:  # of any kind: what NumPy says of arrays that do not fit
+        raise ModelError(f"{node}: cannot be computed from constants of shapes {_shapes(given)}: {error}") from None
+    result: NDArray[Any] = np.asarray(next(iter(made)))
+    return result.astype(np.float64) if result.dtype.kind == "f" else result
+
+
+def _constant(file: OnnxFile, node: OnnxNode) -> NDArray[Any]:
+    for name, value in node.attributes.items():
+        if name == "value" and value is not None:
+            return file.array(value)
+        if name in ("value_int", "value_ints", "value_float", "value_floats"):
+            return np.asarray(value, np.int64 if "int" in name else np.float64)
+    raise ModelError(f"{node}: has no value that is an array of numbers")
+
+
+def _broadcast(node: OnnxNode, arrays: Sequence[NDArray[Any]]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*(values.shape for values in arrays))
+    except ValueError:
+        raise ModelError(f"{node}: constants of shapes {_shapes(arrays)} do not fit each other") from None
+
+
+def _shapes(arrays: Sequence[NDArray[Any]]) -> str:
+    return ", ".join(str(values.shape) for values in arrays)

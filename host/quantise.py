@@ -1,0 +1,309 @@
+"""A float network as one for the chip: formats, units and learning rates by what its layers make of samples.
+
+A layer's activations a become integers n = a / u. Its unit u is folded into its own weights and the next layer's, so
+that all have the formats of the description. The scores of a classifier M are S = sum(n M) / 2 in quarters of an
+octave, see `classifier.py`: logits of sum(n w) need M = w 8 / ln(2) 2^score_shift.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
+from locallearn.host.connect import fastest_model
+from locallearn.host.float_network import FloatLayer, FloatNetwork
+from locallearn.quant.classifier_spec import ClassifierSpec
+from locallearn.quant.conv import average
+from locallearn.quant.conv_plan import ConvPlan
+from locallearn.quant.formats import QFormat
+from locallearn.quant.layer_plan import LayerPlan
+from locallearn.quant.layer_spec import MAX_SHIFT, ConvSpec, LayerSpec
+from locallearn.quant.network import quantise_pixels
+from locallearn.quant.plan import NetworkPlan
+from locallearn.quant.spec import InputSpec, NetworkSpec
+
+__all__ = ["LayerReport", "Quantised", "quantise", "real_inputs"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_ACTIVATION = QFormat(8, 8)
+"""Below 1, beside a bias of 0.5: so biases need no larger weights than the rest."""
+
+_MAX_FRACTION = 16
+_MAX_LANES = 16
+"""Of a layer: about what the presets have; what `--set` changes later needs no other weights."""
+
+_CELLS = 5
+"""Rows and columns of cells that the classifier of an inner convolution sees, or the next that divide its output."""
+
+_STEP = 1 / 16
+"""What a sample makes good of its error, by a step of a classifier and by one of the weights before it."""
+
+_UNIT = math.log(2) / 8
+"""The logit that n M = 1 adds at a score shift of 0."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of a layer.
+
+    name            of the node that it comes from
+    weights         how many, biases included
+    unit            of its activations, as the model has them
+    weight_snr      signal to noise of the rounded weights, in dB; the last layer's classifier is not among them
+    clipped         activations above the largest, in per cent
+    activation_snr  signal to noise of the activations, in dB, all layers before rounded too
+    """
+
+    name: str
+    weights: int
+    unit: float
+    weight_snr: float
+    clipped: float
+    activation_snr: float
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """The description, what a chip of it begins with as `NetworkPlan.arrays` lists it, and what it cost."""
+
+    spec: NetworkSpec
+    arrays: list[NDArray[np.int32]]
+    layers: list[LayerReport]
+
+
+def quantise(
+    network: FloatNetwork, name: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64], weight_bits: int
+) -> Quantised:
+    """The network as integers, by calibration with samples pixels (n, size), labels (n,).
+
+    Units are chosen by the activations; learning rates too; and the classifiers of all layers but the last, of which
+    the model knows nothing, are fitted. Where the last map has biases, the last layer has one more neuron, or channel,
+    that is always the same, for the classifier to take them from.
+
+    Raises SpecError where no description is of such a network.
+    """
+    inputs = real_inputs(network, pixels)
+    floats = network.activations(inputs)
+    units = [_unit(layer, values) for layer, values in zip(network.layers, floats, strict=True)]
+    scaled = [
+        _scaled(layer, below, unit)
+        for layer, below, unit in zip(network.layers, [2.0**-_ACTIVATION.fraction, *units], units, strict=False)
+    ]
+    form = _weight_format(scaled, weight_bits)
+    spec = _describe(network, name, form)
+    weights = [_rounded(values, form) for values in scaled]
+    if network.biases.any():
+        weights[-1] = _with_constant(NetworkPlan(spec).layers[-1], weights[-1])
+
+    plan = NetworkPlan(spec)
+    model = fastest_model()(spec)
+    model.weights = [*weights, *(np.zeros((layer.features, layer.classes), np.int32) for layer in plan.layers)]
+    integers = quantise_pixels(spec, pixels)
+    activations = model.run(integers).activations
+    logits = []
+    for layer, values in zip(plan.layers[:-1], activations, strict=False):
+        logits.append(_fitted(_features(layer, values), labels, network.classes))
+    last = plan.layers[-1]
+    logits.append(_last(network, last, units[-1], _features(last, activations[-1])))
+    matrices, layers = [], []
+    for layer, x, y, wanted in zip(plan.layers, [integers, *activations], activations, logits, strict=False):
+        shift = _score_shift(layer, wanted)
+        matrix = _rounded(wanted / _UNIT * 2.0**shift, layer.classifier.format)
+        rates = _rates(layer, x, _features(layer, y), matrix, shift)
+        matrices.append(matrix)
+        classifier = replace(layer.classifier, rate_shift=rates[1])
+        layers.append(replace(spec.layers[layer.index], score_shift=shift, rate_shift=rates[0], classifier=classifier))
+    spec = replace(spec, layers=tuple(layers))
+    reports = [
+        LayerReport(
+            layer.name,
+            ints.size,
+            unit,
+            _snr(exact, ints[: layer.neurons] / 2.0**form.fraction),
+            round(float(100 * (wanted > unit * (_ACTIVATION.max + 0.5)).mean()), 4),
+            _snr(wanted, _without_constant(network, number, given) * unit),
+        )
+        for number, (layer, exact, ints, unit, wanted, given) in enumerate(
+            zip(network.layers, scaled, weights, units, floats, activations, strict=True)
+        )
+    ]
+    return Quantised(spec, [*weights, *matrices], reports)
+
+
+def real_inputs(network: FloatNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pixels (n, size) of images, channels first, as the first layer takes them."""
+    input_spec = _input(network)
+    integers = quantise_pixels(NetworkSpec("", 2, input_spec, (LayerSpec(1),)), pixels)
+    return integers.astype(np.float32) / np.float32(2**input_spec.fraction)
+
+
+def _input(network: FloatNetwork) -> InputSpec:
+    return InputSpec(network.size, 8, 8 - network.signed, network.signed, network.shape)
+
+
+# -- units and weights ------------------------------------------------------------------------------------
+
+
+def _unit(layer: FloatLayer, activations: NDArray[np.float32]) -> float:
+    """The power of two that costs the activations least; or where the model clamps them, perhaps that over 255."""
+    largest = float(activations.max(initial=0))
+    if not largest:
+        return 1.0
+    top = math.ceil(math.log2(largest / _ACTIVATION.max))
+    units = [2.0**power for power in range(top - 5, top + 1)]
+    if layer.limit is not None:
+        # What is above would not be clamped.
+        units = [unit for unit in units if unit * _ACTIVATION.max <= layer.limit] + [layer.limit / _ACTIVATION.max]
+
+    def cost(unit: float) -> float:
+        rounded = np.clip(np.round(activations / np.float32(unit)), 0, _ACTIVATION.max) * np.float32(unit)
+        return float(np.square(rounded - activations).mean())
+
+    return min(units, key=cost)
+
+
+def _scaled(layer: FloatLayer, below: float, unit: float) -> Floats:
+    """The weights, as of inputs and outputs in the chip's units, biases last by the constant 0.5."""
+    own = unit * 2.0**_ACTIVATION.fraction
+    biases = 2 * layer.biases / own
+    return np.column_stack([layer.weights * (below * 2.0**_ACTIVATION.fraction / own), biases])
+
+
+def _weight_format(scaled: Sequence[Floats], bits: int) -> QFormat:
+    """With the most fraction bits that leave room for the largest."""
+    largest = max(float(np.abs(values).max()) for values in scaled)
+    room = math.floor(math.log2((2 ** (bits - 1) - 1) / largest)) if largest else _MAX_FRACTION
+    return QFormat(bits, min(max(room, 0), _MAX_FRACTION), signed=True)
+
+
+def _rounded(values: Floats, form: QFormat) -> NDArray[np.int32]:
+    return np.clip(np.round(values * 2.0**form.fraction), form.min, form.max).astype(np.int32)
+
+
+def _snr(wanted: NDArray[np.floating], given: NDArray[np.floating]) -> float:
+    """In dB."""
+    signal, noise = (float(np.square(values, dtype=np.float64).sum()) for values in (wanted, wanted - given))
+    if not signal:
+        return 0.0
+    return round(10 * math.log10(signal / noise), 2) if noise else math.inf
+
+
+# -- the description --------------------------------------------------------------------------------------
+
+
+def _describe(network: FloatNetwork, name: str, form: QFormat) -> NetworkSpec:
+    layers: list[LayerSpec | ConvSpec] = []
+    for number, (layer, shape) in enumerate(zip(network.layers, network.maps()[1:], strict=True)):
+        is_last = number == len(network.layers) - 1
+        neurons = layer.neurons + (is_last and bool(network.biases.any()))
+        classifier = ClassifierSpec("learned", bits=max(12, form.bits))
+        if layer.window is None:
+            layers.append(LayerSpec(neurons, _lanes(neurons), classifier=classifier))
+            continue
+        assert shape is not None
+        resolution = network.resolution if is_last else _resolution(shape[0], shape[1])
+        layers.append(
+            replace(layer.window, channels=neurons, lanes=_lanes(neurons), resolution=resolution, classifier=classifier)
+        )
+    return NetworkSpec(name, network.classes, _input(network), tuple(layers), activation=_ACTIVATION, weight=form)
+
+
+def _lanes(neurons: int) -> int:
+    """So many that no pass has many idle."""
+    return -(-neurons // -(-neurons // _MAX_LANES))
+
+
+def _resolution(rows: int, columns: int) -> int:
+    fits = [side for side in range(1, min(rows, columns) + 1) if rows % side == 0 and columns % side == 0]
+    return min(fits, key=lambda side: abs(math.log(side / _CELLS)))
+
+
+def _with_constant(plan: LayerPlan, weights: NDArray[np.int32]) -> NDArray[np.int32]:
+    """One more neuron, that sees its bias alone and is as large as that can make it."""
+    largest = (plan.output_format.max << plan.requantise_shift) // plan.input_format.half
+    row = np.zeros((1, plan.fan_in), np.int32)
+    row[0, -1] = min(plan.weight_format.max, largest)
+    return np.concatenate([weights, row])
+
+
+def _without_constant(network: FloatNetwork, number: int, activations: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The activations that the model has."""
+    neurons = network.layers[number].neurons
+    if network.layers[number].window is None:
+        return activations[:, :neurons]
+    shape = network.maps()[number + 1]
+    assert shape is not None
+    return activations.reshape(len(activations), *shape[:2], -1)[..., :neurons].reshape(len(activations), -1)
+
+
+# -- classifiers and rates --------------------------------------------------------------------------------
+
+
+def _features(plan: LayerPlan, activations: NDArray[np.uint8]) -> Ints:
+    """What the classifier sees, (n, features)."""
+    if not isinstance(plan, ConvPlan):
+        return activations.astype(np.int64)
+    return np.array([average(plan, values.astype(np.int64)) for values in activations])
+
+
+def _last(network: FloatNetwork, plan: LayerPlan, unit: float, features: Ints) -> Floats:
+    """The logits' weights (features, classes), by integers."""
+    matrix = network.matrix * unit
+    if isinstance(plan, ConvPlan):
+        # The chip divides a cell's sum by a power of two.
+        matrix = matrix * (2.0**plan.cell_shift / math.prod(plan.cell))
+    if not network.biases.any():
+        return matrix
+    neurons = network.layers[-1].neurons
+    by_place = np.pad(matrix.reshape(-1, neurons, network.classes), ((0, 0), (0, 1), (0, 0)))
+    # At the first place; it is the same everywhere.
+    by_place[0, -1] = network.biases / max(1, features[0, neurons])
+    return by_place.reshape(-1, network.classes)
+
+
+def _fitted(features: Ints, labels: NDArray[np.int64], classes: int) -> Floats:
+    """The same, of a classifier that says what it can of the labels; 0 for classes without samples."""
+    weights = np.zeros((features.shape[1], classes))
+    there = np.unique(labels)
+    scale = math.sqrt(np.square(features).mean())
+    if len(there) < 2 or not scale:
+        return weights
+    found = LogisticRegression(fit_intercept=False, max_iter=100).fit(features / scale, labels).coef_.T / scale
+    weights[:, there] = np.column_stack([-found / 2, found / 2]) if len(there) == 2 else found
+    return weights
+
+
+def _score_shift(plan: LayerPlan, logits: Floats) -> int:
+    """The largest with which entries take half of their range, and have the rest to learn in."""
+    largest = float(np.abs(logits).max()) / _UNIT
+    range_bits = plan.classifier.format.bits - plan.classifier.format.fraction - 2
+    return min(max(math.floor(range_bits - math.log2(largest)), 0), 16) if largest else 0
+
+
+def _rates(
+    plan: LayerPlan, x: NDArray[np.uint8 | np.int8], features: Ints, matrix: NDArray[np.int32], score_shift: int
+) -> tuple[int, int]:
+    """The shifts with which a step of the weights, and one of the classifier, changes a sample's logits by its error
+    times `_STEP`, in the mean of the samples; as near as the formats allow.
+
+    A step of the classifier changes M by 2^-rate e y, and so the logits by e times y^2; one of the weights changes the
+    activations by 2^-rate M^T e times x^2, and the logits by M times that.
+    """
+    logit = _UNIT * 2.0 ** (plan.output_format.fraction - score_shift)
+    y = features / 2.0**plan.output_format.fraction
+    entries = np.square(matrix / 2.0**plan.classifier.format.fraction)
+    energy = float(np.square(x / 2.0**plan.input_format.fraction).mean()) * (plan.fan_in - 1) + 0.25
+    own = logit * energy * float(((features > 0) @ entries).mean())
+    offset = plan.update_shift - plan.spec.rate_shift(plan.index)
+    weights = min(max(_shift(own), 1 - offset, 0), MAX_SHIFT - max(0, offset))
+    least = 1 - (plan.matrix_update_shift - plan.classifier.rate_shift)
+    return weights, min(max(_shift(logit * float(np.square(y).sum(axis=1).mean())), least, 0), 16)
+
+
+def _shift(gain: float) -> int:
+    return round(math.log2(gain / _STEP)) if gain else 0
