@@ -247,7 +247,7 @@ def _add_network_commands(add: _Add) -> None:
         help="the model takes (pixel / 255 - M) / S (default: 0); one, or one a channel",
     )
     command.add_argument(
-        "--std", type=_real, nargs="+", metavar="S", help="the same (default: 1; of a model that takes bytes 1 / 255)"
+        "--std", type=_rate, nargs="+", metavar="S", help="the same (default: 1; of a model that takes bytes 1 / 255)"
     )
     command.add_argument(
         "--weight-bits", type=int, choices=range(8, 17), metavar="N", default=12, help="of the chip's weights, 8 to 16"

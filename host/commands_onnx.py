@@ -84,7 +84,7 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         device.write_weights(made.arrays)
         results = device.stream(data.test_x, None, terminal.task("test", len(data.test_x)))
     terminal.stage("testing in float")
-    in_float = network.predict(real_inputs(network, data.test_x))
+    in_float = network.logits(real_inputs(network, data.test_x)).argmax(axis=1)
     report = {
         "spec": made.spec.name,
         "imported": str(args.model),

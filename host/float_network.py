@@ -101,9 +101,9 @@ class FloatNetwork:
         batches = list(self._batches(x))
         return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 
-    def predict(self, x: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The class of each sample."""
-        return np.concatenate([self._logits(batch[-1]).argmax(axis=1) for batch in self._batches(x)])
+    def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, classes) of samples (n, size)."""
+        return np.concatenate([self._logits(batch[-1]) for batch in self._batches(x)])
 
     def _batches(self, x: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
         maps = self.maps()

@@ -107,11 +107,9 @@ def from_onnx(file: OnnxFile, scaling: Scaling | None = None) -> FloatNetwork:
 def _image(walk: Walk, scaling: Scaling, signed: bool) -> Flow:
     """The input, by the chip's: pixel / 256, or if signed (pixel - 128) / 128."""
     shape = walk.file.input.shape
-    channels_last = len(shape) == 3 and shape[0] not in CHANNELS
+    channels_last = len(shape) == 3 and shape[0] not in CHANNELS and shape[2] in CHANNELS
     if len(shape) > 1:
         channels, *sides = (shape[2], *shape[:2]) if channels_last else shape if len(shape) == 3 else (1, *shape)
-        if channels not in CHANNELS:
-            raise ModelError(f"{walk.file.path}: images of {shape}; needed are 1 or 3 channels, first or last")
         walk.image = (channels, sides[0], sides[1])
         index = map_order((sides[0], sides[1], channels))
     else:

@@ -14,7 +14,7 @@ from locallearn.quant.errors import ModelError
 __all__ = ["CHANNELS", "Answer", "Operator", "Walk", "described"]
 
 CHANNELS = (1, 3)
-"""Of images; by them one knows whether they come first or last."""
+"""Of images; where these come last, and others first, a model has its channels last."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ octave, see `classifier.py`: logits of sum(n w) need M = w 8 / ln(2) 2^score_shi
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
 from locallearn.host.connect import fastest_model
@@ -18,6 +20,7 @@ from locallearn.host.float_network import FloatLayer, FloatNetwork
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.conv import average
 from locallearn.quant.conv_plan import ConvPlan
+from locallearn.quant.errors import ModelError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.layer_spec import MAX_SHIFT, ConvSpec, LayerSpec
@@ -40,8 +43,9 @@ _MAX_LANES = 16
 _CELLS = 5
 """Rows and columns of cells that the classifier of an inner convolution sees, or the next that divide its output."""
 
-_STEP = 1 / 16
-"""What a sample makes good of its error, by a step of a classifier and by one of the weights before it."""
+_CLASSIFIER_STEP, _WEIGHT_STEP = 1 / 8, 2
+"""What a sample's logits change by, of its error, by a step of the classifier and by one of the weights; by trial.
+The second is beyond 1, since errors are far below it for most samples."""
 
 _UNIT = math.log(2) / 8
 """The logit that n M = 1 adds at a score shift of 0."""
@@ -85,10 +89,13 @@ def quantise(
     the model knows nothing, are fitted. Where the last map has biases, the last layer has one more neuron, or channel,
     that is always the same, for the classifier to take them from.
 
-    Raises SpecError where no description is of such a network.
+    Raises SpecError where no description is of such a network, ModelError where its numbers are beyond all.
     """
     inputs = real_inputs(network, pixels)
     floats = network.activations(inputs)
+    for layer, values in zip(network.layers, floats, strict=True):
+        if not np.isfinite(values).all():
+            raise ModelError(f"{layer.name}: its activations of the calibration's samples are not finite")
     units = [_unit(layer, values) for layer, values in zip(network.layers, floats, strict=True)]
     scaled = [
         _scaled(layer, below, unit)
@@ -122,7 +129,7 @@ def quantise(
     reports = [
         LayerReport(
             layer.name,
-            ints.size,
+            exact.size,
             unit,
             _snr(exact, ints[: layer.neurons] / 2.0**form.fraction),
             round(float(100 * (wanted > unit * (_ACTIVATION.max + 0.5)).mean()), 4),
@@ -273,7 +280,10 @@ def _fitted(features: Ints, labels: NDArray[np.int64], classes: int) -> Floats:
     scale = math.sqrt(np.square(features).mean())
     if len(there) < 2 or not scale:
         return weights
-    found = LogisticRegression(fit_intercept=False, max_iter=100).fit(features / scale, labels).coef_.T / scale
+    with warnings.catch_warnings():
+        # What it has found by then will do.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = LogisticRegression(fit_intercept=False, max_iter=100).fit(features / scale, labels).coef_.T / scale
     weights[:, there] = np.column_stack([-found / 2, found / 2]) if len(there) == 2 else found
     return weights
 
@@ -288,8 +298,8 @@ def _score_shift(plan: LayerPlan, logits: Floats) -> int:
 def _rates(
     plan: LayerPlan, x: NDArray[np.uint8 | np.int8], features: Ints, matrix: NDArray[np.int32], score_shift: int
 ) -> tuple[int, int]:
-    """The shifts with which a step of the weights, and one of the classifier, changes a sample's logits by its error
-    times `_STEP`, in the mean of the samples; as near as the formats allow.
+    """The shifts with which a step of the weights, and one of the classifier, changes a sample's logits by as much of
+    its error as wanted, in the mean of the samples; as near as the formats allow.
 
     A step of the classifier changes M by 2^-rate e y, and so the logits by e times y^2; one of the weights changes the
     activations by 2^-rate M^T e times x^2, and the logits by M times that.
@@ -300,10 +310,12 @@ def _rates(
     energy = float(np.square(x / 2.0**plan.input_format.fraction).mean()) * (plan.fan_in - 1) + 0.25
     own = logit * energy * float(((features > 0) @ entries).mean())
     offset = plan.update_shift - plan.spec.rate_shift(plan.index)
-    weights = min(max(_shift(own), 1 - offset, 0), MAX_SHIFT - max(0, offset))
+    weights = min(max(_shift(own / _WEIGHT_STEP), 1 - offset, 0), MAX_SHIFT - max(0, offset))
     least = 1 - (plan.matrix_update_shift - plan.classifier.rate_shift)
-    return weights, min(max(_shift(logit * float(np.square(y).sum(axis=1).mean())), least, 0), 16)
+    gain = logit * float(np.square(y).sum(axis=1).mean())
+    return weights, min(max(_shift(gain / _CLASSIFIER_STEP), least, 0), 16)
 
 
 def _shift(gain: float) -> int:
-    return round(math.log2(gain / _STEP)) if gain else 0
+    """The shift that makes about 1 of it."""
+    return round(math.log2(gain)) if gain else 0

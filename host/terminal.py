@@ -17,6 +17,9 @@ class Terminal(Display):
 
     def __init__(self) -> None:
         self._out = Console(highlight=False, soft_wrap=True)
+        if not self._out.is_terminal:
+            # Nothing that a file or a pipe gets is cut off.
+            self._out.width = 10_000
         progress = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -54,7 +57,7 @@ class Terminal(Display):
 
     def show(self, table: Table) -> None:
         """A table as wide as it needs, or as the terminal is."""
-        self._out.print(table, soft_wrap=False, crop=False, width=None if self._out.is_terminal else 10_000)
+        self._out.print(table, soft_wrap=False, crop=False)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         if metrics["test_accuracy[%]"] is None:
