@@ -91,55 +91,45 @@ def quantise(
 
     Raises SpecError where no description is of such a network, ModelError where its numbers are beyond all.
     """
-    inputs = real_inputs(network, pixels)
-    floats = network.activations(inputs)
-    for layer, values in zip(network.layers, floats, strict=True):
-        if not np.isfinite(values).all():
-            raise ModelError(f"{layer.name}: its activations of the calibration's samples are not finite")
+    floats = _activations(network, pixels)
     units = [_unit(layer, values) for layer, values in zip(network.layers, floats, strict=True)]
-    scaled = [
-        _scaled(layer, below, unit)
-        for layer, below, unit in zip(network.layers, [2.0**-_ACTIVATION.fraction, *units], units, strict=False)
-    ]
+    below = [2.0**-_ACTIVATION.fraction, *units]
+    scaled = [_scaled(*known) for known in zip(network.layers, below, units, strict=False)]
     form = _weight_format(scaled, weight_bits)
     spec = _describe(network, name, form)
     weights = [_rounded(values, form) for values in scaled]
     if network.biases.any():
         weights[-1] = _with_constant(NetworkPlan(spec).layers[-1], weights[-1])
 
-    plan = NetworkPlan(spec)
-    model = fastest_model()(spec)
+    plan, model, integers = NetworkPlan(spec), fastest_model()(spec), quantise_pixels(spec, pixels)
     model.weights = [*weights, *(np.zeros((layer.features, layer.classes), np.int32) for layer in plan.layers)]
-    integers = quantise_pixels(spec, pixels)
     activations = model.run(integers).activations
-    logits = []
-    for layer, values in zip(plan.layers[:-1], activations, strict=False):
-        logits.append(_fitted(_features(layer, values), labels, network.classes))
-    last = plan.layers[-1]
-    logits.append(_last(network, last, units[-1], _features(last, activations[-1])))
-    matrices, layers = [], []
-    for layer, x, y, wanted in zip(plan.layers, [integers, *activations], activations, logits, strict=False):
-        shift = _score_shift(layer, wanted)
-        matrix = _rounded(wanted / _UNIT * 2.0**shift, layer.classifier.format)
-        rates = _rates(layer, x, _features(layer, y), matrix, shift)
-        matrices.append(matrix)
-        classifier = replace(layer.classifier, rate_shift=rates[1])
-        layers.append(replace(spec.layers[layer.index], score_shift=shift, rate_shift=rates[0], classifier=classifier))
-    spec = replace(spec, layers=tuple(layers))
-    reports = [
-        LayerReport(
-            layer.name,
-            exact.size,
-            unit,
-            _snr(exact, ints[: layer.neurons] / 2.0**form.fraction),
-            round(float(100 * (wanted > unit * (_ACTIVATION.max + 0.5)).mean()), 4),
-            _snr(wanted, _without_constant(network, number, given) * unit),
+    features = [_features(layer, values) for layer, values in zip(plan.layers, activations, strict=True)]
+    logits = [_fitted(seen, labels, network.classes) for seen in features[:-1]]
+    logits.append(_last(network, plan.layers[-1], units[-1], features[-1]))
+    inputs = [integers, *activations]
+    fitted = [_classifier(*known) for known in zip(plan.layers, inputs, features, logits, strict=False)]
+
+    reports = []
+    for number, (layer, exact, unit, wanted) in enumerate(zip(network.layers, scaled, units, floats, strict=True)):
+        ints = weights[number][: layer.neurons]
+        clipped = float((wanted > unit * (_ACTIVATION.max + 0.5)).mean())
+        given = _without_constant(network, number, activations[number]) * unit
+        weight_snr = _snr(exact, ints / 2.0**form.fraction)
+        reports.append(
+            LayerReport(layer.name, ints.size, unit, weight_snr, round(100 * clipped, 4), _snr(wanted, given))
         )
-        for number, (layer, exact, ints, unit, wanted, given) in enumerate(
-            zip(network.layers, scaled, weights, units, floats, activations, strict=True)
-        )
-    ]
-    return Quantised(spec, [*weights, *matrices], reports)
+    spec = replace(spec, layers=tuple(layer for layer, _ in fitted))
+    return Quantised(spec, [*weights, *(matrix for _, matrix in fitted)], reports)
+
+
+def _activations(network: FloatNetwork, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Of all layers, checked."""
+    found = network.activations(real_inputs(network, pixels))
+    for layer, values in zip(network.layers, found, strict=True):
+        if not np.isfinite(values).all():
+            raise ModelError(f"{layer.name}: its activations of the calibration's samples are not finite")
+    return found
 
 
 def real_inputs(network: FloatNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -286,6 +276,18 @@ def _fitted(features: Ints, labels: NDArray[np.int64], classes: int) -> Floats:
         found = LogisticRegression(fit_intercept=False, max_iter=100).fit(features / scale, labels).coef_.T / scale
     weights[:, there] = np.column_stack([-found / 2, found / 2]) if len(there) == 2 else found
     return weights
+
+
+def _classifier(
+    plan: LayerPlan, x: NDArray[np.uint8 | np.int8], features: Ints, logits: Floats
+) -> tuple[LayerSpec | ConvSpec, NDArray[np.int32]]:
+    """The layer with its temperature and rates, and its classifier."""
+    shift = _score_shift(plan, logits)
+    matrix = _rounded(logits / _UNIT * 2.0**shift, plan.classifier.format)
+    weights, own = _rates(plan, x, features, matrix, shift)
+    classifier = replace(plan.classifier, rate_shift=own)
+    layer = plan.spec.layers[plan.index]
+    return replace(layer, score_shift=shift, rate_shift=weights, classifier=classifier), matrix
 
 
 def _score_shift(plan: LayerPlan, logits: Floats) -> int:
