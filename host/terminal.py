@@ -56,6 +56,9 @@ class Terminal(Display):
         """A table as wide as it needs, or as the terminal is."""
         self._out.print(table, soft_wrap=False, crop=False, width=None if self._out.is_terminal else 10_000)
 
+    def initial(self, accuracy: list[float]) -> None:
+        self.say(f"initial    {accuracies(accuracy)}")
+
     def epoch(self, metrics: dict[str, Any]) -> None:
         if metrics["test_accuracy[%]"] is None:
             self.say(f"epoch {metrics['epoch']}: interrupted after {metrics['samples']} samples")
