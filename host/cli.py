@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -83,6 +84,14 @@ def _setting(text: str) -> tuple[str, Any]:
     return path, parsed
 
 
+def _frozen(text: str) -> tuple[str, str]:
+    """As `_setting` would say it."""
+    found = re.fullmatch(r"([0-9]+)(:weights)?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text}: needed is a layer's number, such as 0, the first, or 0:weights")
+    return f"layers.{int(found[1])}.frozen", "weights" if found[2] else "all"
+
+
 def _rtl_file(text: str) -> Path:
     if not text.endswith((".v", ".il")):
         raise argparse.ArgumentTypeError(f"{text}: must end in .v (Verilog) or .il (RTLIL)")
@@ -95,10 +104,10 @@ def _onnx_file(text: str) -> Path:
     return Path(text)
 
 
-def _add_spec(command: argparse.ArgumentParser) -> None:
+def _add_spec(command: argparse.ArgumentParser, default: str = "digits") -> None:
     presets = ", ".join(preset_names())
     command.add_argument(
-        "spec", nargs="?", default="digits", metavar="PRESET|SPEC.toml", help=f"{presets}, or a file (default: digits)"
+        "spec", nargs="?", metavar="PRESET|SPEC.toml", help=f"{presets}, or a file (default: {default})"
     )
     command.add_argument(
         "--set",
@@ -161,7 +170,7 @@ def _add_network_commands(add: _Add) -> None:
         "train a network, on the simulated chip unless told otherwise",
         "locallearn train mnist --data-dir ~/data --epochs 3",
     )
-    _add_spec(command)
+    _add_spec(command, "digits, or that of --init")
     _add_data(command, "digits for 64 inputs, mnist for 784")
     _add_device(command, "sim", _ANYWHERE)
     command.add_argument(
@@ -169,6 +178,20 @@ def _add_network_commands(add: _Add) -> None:
     )
     command.add_argument(
         "--seed", type=_whole(0), metavar="N", help="of weights, classifiers, noise, order (default: the spec's)"
+    )
+    command.add_argument(
+        "--init",
+        type=Path,
+        metavar="RUN",
+        help="begin with another run's weights: of the same input, formats and layers, and the same seed unless all "
+        "classifiers are learned",
+    )
+    command.add_argument(
+        "--freeze",
+        type=_frozen,
+        nargs="+",
+        metavar="LAYER[:weights]",
+        help="layers that learn nothing, or only their learned classifiers: --freeze 0 1:weights",
     )
     _add_samples(command)
     command.add_argument("--out", type=Path, metavar="RUN", help="a new folder (default: runs/NAME-DATE-TIME)")

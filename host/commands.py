@@ -17,6 +17,7 @@ from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import ChipDevice, Device
 from locallearn.host.extras import needing
+from locallearn.host.initial import initial_weights
 from locallearn.host.run import Run
 from locallearn.host.stop import terminable
 from locallearn.host.terminal import Terminal, accuracies
@@ -65,7 +66,7 @@ _DEFAULT_DATA = {64: "digits", 784: "mnist", 3072: "cifar10"}
 
 
 def _load_spec(args: argparse.Namespace) -> NetworkSpec:
-    return load_spec(args.spec).replaced(dict(args.set or ()))
+    return load_spec(args.spec or "digits").replaced(dict(args.set or ()))
 
 
 @contextmanager
@@ -92,9 +93,11 @@ def _load_data(args: argparse.Namespace, spec: NetworkSpec) -> Dataset:
 
 
 def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    spec = _load_spec(args)
-    if args.seed is not None:
-        spec = spec.replaced({"training.seed": args.seed})
+    before = args.init and Run(args.init)
+    described = before.spec if before and args.spec is None else load_spec(args.spec or "digits")
+    seed = {} if args.seed is None else {"training.seed": args.seed}
+    spec = described.replaced(dict(args.set or ()) | dict(args.freeze or ()) | seed)
+    initial = initial_weights(before, spec) if before else None
     data = _load_data(args, spec)
     check_images(data.shape, spec.training.augment)
     if args.validation is not None:
@@ -105,14 +108,16 @@ def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         f"{spec.name}: {spec.input.size} inputs, layers of {', '.join(str(layer.neurons) for layer in spec.layers)}, "
         f"{spec.classes} classes; {len(data.train_x)} training samples of {data.name}, "
         f"{len(data.test_x)} held out ({data.held_out})"
+        + (f"; begins with the weights of {args.init}" if args.init else "")
     )
     with _connect(args, spec, terminal) as device:
         origin = {
             "data_source": args.data,
             "data_dir": args.data_dir and str(args.data_dir),
             "validation": args.validation,
+            "init": args.init and str(args.init),
         }
-        report = train(device, data, run, epochs, args.limit, terminal, origin)
+        report = train(device, data, run, epochs, args.limit, terminal, origin, initial)
     terminal.say(f"weights, metrics and report in {run.path}")
     if report["interrupted"]:
         return report, InterruptedRun(f"interrupted; everything learned until then is in {run.path}")

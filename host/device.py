@@ -101,7 +101,8 @@ class Device(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Initial weights, classifiers and noise of the spec's seed; no decay, no exits; counters cleared."""
+        """Initial weights, classifiers and noise of the spec's seed, frozen what it says; no decay, no exits; counters
+        cleared."""
 
     @abstractmethod
     def set_decay(self, shifts: Sequence[float]) -> None:
@@ -325,6 +326,7 @@ class ChipDevice(Device):
             for kind, seed in seeds.items():
                 if (plan.index, kind) in self._regions:
                     self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
+            self.write(plan.index, Kind.FROZEN, np.array([plan.frozen_flags]))
         self.write_weights(self.plan.initial_arrays())
         self.set_decay([0] * len(self.plan.layers))
         if self.spec.early_exit:

@@ -18,11 +18,13 @@ __all__ = ["Follower"]
 _golden: Model
 
 
-def _start(spec: NetworkSpec) -> None:
+def _start(spec: NetworkSpec, initial: Sequence[NDArray[np.int32]] | None) -> None:
     # Ctrl-C reaches all processes of the terminal; the parent ends this one in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     global _golden
     _golden = fastest_model()(spec)
+    if initial is not None:
+        _golden.weights = initial
 
 
 def _learn(pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[float, ...]) -> None:
@@ -35,15 +37,15 @@ def _weights() -> list[NDArray[np.int32]]:
 
 
 class Follower:
-    """Repeats training on the golden model.
+    """Repeats training on the golden model, from the `initial` weights or those of the spec's seed.
 
     Samples are kept until they are learned; `wait` now and then bounds how many.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, initial: Sequence[NDArray[np.int32]] | None = None) -> None:
         # Spawned, not forked: the parent holds sockets and threads by now.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(spec,))
+        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(spec, initial))
         self._work: list[Future[None]] = []
 
     def learn(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[float, ...]) -> None:

@@ -95,7 +95,7 @@ def quantise(
     units = [_unit(layer, values) for layer, values in zip(network.layers, floats, strict=True)]
     below = [2.0**-_ACTIVATION.fraction, *units]
     scaled = [_scaled(*known) for known in zip(network.layers, below, units, strict=False)]
-    form = _weight_format(scaled, weight_bits)
+    form = _weight_format(scaled, weight_bits, _ACTIVATION.fraction - _input(network).fraction)
     spec = _describe(network, name, form)
     weights = [_rounded(values, form) for values in scaled]
     if network.biases.any():
@@ -171,11 +171,11 @@ def _scaled(layer: FloatLayer, below: float, unit: float) -> Floats:
     return np.column_stack([layer.weights * (below * 2.0**_ACTIVATION.fraction / own), biases])
 
 
-def _weight_format(scaled: Sequence[Floats], bits: int) -> QFormat:
-    """With the most fraction bits that leave room for the largest."""
+def _weight_format(scaled: Sequence[Floats], bits: int, least: int) -> QFormat:
+    """With the most fraction bits that leave room for the largest, and `least` of them."""
     largest = max(float(np.abs(values).max()) for values in scaled)
     room = math.floor(math.log2((2 ** (bits - 1) - 1) / largest)) if largest else _MAX_FRACTION
-    return QFormat(bits, min(max(room, 0), _MAX_FRACTION), signed=True)
+    return QFormat(bits, min(max(room, least), _MAX_FRACTION), signed=True)
 
 
 def _rounded(values: Floats, form: QFormat) -> NDArray[np.int32]:

@@ -59,6 +59,9 @@ class Terminal(Display):
         """A table as wide as it needs, or as the terminal is."""
         self._out.print(table, soft_wrap=False, crop=False)
 
+    def initial(self, accuracy: list[float]) -> None:
+        self.say(f"initial    {accuracies(accuracy)}")
+
     def epoch(self, metrics: dict[str, Any]) -> None:
         if metrics["test_accuracy[%]"] is None:
             self.say(f"epoch {metrics['epoch']}: interrupted after {metrics['samples']} samples")

@@ -30,6 +30,9 @@ class Display:
         """A piece of work of `total` steps begins; call the result with how many are done."""
         return lambda done: None
 
+    def initial(self, accuracy: list[float]) -> None:
+        """What every layer gets right, in per cent, before anything is learned."""
+
     def epoch(self, metrics: dict[str, Any]) -> None:
         """An epoch is over."""
 
@@ -42,12 +45,14 @@ def train(
     limit: int | None,
     display: Display,
     origin: Mapping[str, Any],
+    initial: Sequence[NDArray[np.int32]] | None = None,
 ) -> dict[str, Any]:
     """Train from the spec's initial weights; every epoch's order and decay come from the spec alone.
 
-    epochs  passes over the training set
-    limit   samples an epoch, chosen anew each time; None takes all
-    origin  where `data` comes from, for the report: data_source, data_dir, validation
+    epochs   passes over the training set
+    limit    samples an epoch, chosen anew each time; None takes all
+    origin   where `data` comes from, and `initial`, for the report: data_source, data_dir, validation, init
+    initial  weights to begin with in their place, which are measured first
 
     Returns the report, which is also in `run` together with metrics and weights. Its speeds and counters are those
     of the last epoch's training. Ctrl-C or SIGTERM end the run after the samples under way: the report then says
@@ -68,11 +73,18 @@ def train(
     stop = Stop()
     run.save_spec(spec)
     device.reset()
+    if initial is not None:
+        device.write_weights(initial)
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
         follower = None
         if isinstance(device, ChipDevice):
-            follower = stack.enter_context(Follower(spec))
+            follower = stack.enter_context(Follower(spec, initial))
+        if initial is not None:
+            tested = device.stream(data.test_x, None, display.task("initial test", len(data.test_x)), stop)
+            accuracy = report["initial_test_accuracy[%]"] = None if stop() else tested.accuracy(data.test_y)
+            if accuracy is not None:
+                display.initial(accuracy)
         for epoch in range(epochs):
             name = f"epoch {epoch + 1}/{epochs}"
             pixels, labels = _samples(data, spec, epoch, limit)

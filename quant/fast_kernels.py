@@ -66,6 +66,8 @@ class Numbers(NamedTuple):
     max_decay: int
     weight_min: int
     weight_max: int
+    frozen: bool
+    weights_frozen: bool
 
 
 class State(NamedTuple):
@@ -384,15 +386,17 @@ def _infer_dense(x, drop, numbers, state, scratch, activations):  # type: ignore
 def learn_dense(error, size, count, decay, numbers, state, scratch):  # type: ignore[no-untyped-def]
     """`GoldenLayer.learn`, from the sample of `count` events that was inferred last, an error and its size."""
     counters = state.counters
-    if size == 0:
+    if size == 0 or numbers.frozen:
         counters[_SKIPPED] += 1
         return
     scale = numbers.max_decay - _decay_shift(state.words[0], decay)
-    _back_project(state.feedback, error, numbers, scratch)
-    gradient, activations = scratch.gradient, scratch.features
-    for p in range(len(gradient)):
-        gradient[p] = gradient[p] << scale if activations[p] > 0 else 0
-    used, clipped = _update_dense(state.memory, state.words, count, numbers, scratch)
+    used, clipped = 0, 0
+    if not numbers.weights_frozen:
+        _back_project(state.feedback, error, numbers, scratch)
+        gradient, activations = scratch.gradient, scratch.features
+        for p in range(len(gradient)):
+            gradient[p] = gradient[p] << scale if activations[p] > 0 else 0
+        used, clipped = _update_dense(state.memory, state.words, count, numbers, scratch)
     if numbers.learned:
         _learn_matrix(state.matrix, state.matrix_words, error, scale, numbers, scratch)
     _count_learned(counters, used, clipped)
@@ -598,18 +602,20 @@ def _infer_conv(x, shape, numbers, state, scratch, maps, activations):  # type: 
 def learn_conv(error, size, decay, shape, numbers, state, scratch, maps, activations):  # type: ignore[no-untyped-def]
     """`GoldenLayer.learn`, from the sample that was inferred last, an error and its size."""
     counters = state.counters
-    if size == 0:
+    if size == 0 or numbers.frozen:
         counters[_SKIPPED] += 1
         return
     scale = numbers.max_decay - _decay_shift(state.words[0], decay)
-    _back_project(state.feedback, error, numbers, scratch)
-    _spread_errors(activations, shape, numbers, maps, scratch)
-    if maps.sizes.max() * maps.largest[0] < _EXACT:
-        np.dot(maps.windows.T, maps.errors, maps.changes)
-        used, clipped = _update_conv(maps.changes, scale, numbers, state, scratch, maps)
-    else:
-        changes = np.dot(maps.windows.T.astype(np.float64), maps.errors.astype(np.float64))
-        used, clipped = _update_conv(changes, scale, numbers, state, scratch, maps)
+    used, clipped = 0, 0
+    if not numbers.weights_frozen:
+        _back_project(state.feedback, error, numbers, scratch)
+        _spread_errors(activations, shape, numbers, maps, scratch)
+        if maps.sizes.max() * maps.largest[0] < _EXACT:
+            np.dot(maps.windows.T, maps.errors, maps.changes)
+            used, clipped = _update_conv(maps.changes, scale, numbers, state, scratch, maps)
+        else:
+            changes = np.dot(maps.windows.T.astype(np.float64), maps.errors.astype(np.float64))
+            used, clipped = _update_conv(changes, scale, numbers, state, scratch, maps)
     counters[_GRADIENTS] += used // len(state.memory) * maps.seen[0]
     if numbers.learned:
         _learn_matrix(state.matrix, state.matrix_words, error, scale, numbers, scratch)

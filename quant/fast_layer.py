@@ -86,6 +86,8 @@ class FastLayer(ABC):
             plan.max_decay,
             plan.weight_format.min,
             plan.weight_format.max,
+            plan.frozen == "all",
+            plan.frozen == "weights",
         )
 
     @property

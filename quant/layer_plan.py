@@ -333,6 +333,20 @@ class LayerPlan:
         return self.spec.layers[self.index].decay is not None
 
     @property
+    def frozen(self) -> str:
+        return self.spec.layers[self.index].frozen
+
+    @property
+    def frozen_bits(self) -> int:
+        """Width of the register that says so: a flag for all, and one for the weights where a classifier learns."""
+        return 1 + self.classifier.learns
+
+    @property
+    def frozen_flags(self) -> int:
+        """What it says."""
+        return {"no": 0, "all": 1, "weights": 2}[self.frozen]
+
+    @property
     def dropped(self) -> int:
         """Of the 256 values of a neuron's byte of the mask, those that leave it out."""
         return round(256 * self.spec.layers[self.index].dropout)
@@ -378,7 +392,8 @@ class LayerPlan:
         """What the learning rate's shift has grown by for a sample that finds the noise register in this state.
 
         The decay rounded up, or, by the chance that makes the rate right in the mean, one less: where the register's
-        last byte, as a fraction of 1, is below what rounding added.
+        last byte, as a fraction of 1, is below what rounding added. It stands still where the weights are frozen: all
+        samples of a decay then have the same one of the two.
         """
         shift = math.ceil(decay)
         return shift - ((noise_state >> STATE_BITS - 8) < DECAY_STEPS * (shift - decay))

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from locallearn.quant.checks import check_int, check_number
+from locallearn.quant.checks import check_choice, check_int, check_number
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.errors import SpecError
 
@@ -73,6 +73,9 @@ class LayerSpec:
     dropout      chance of every neuron to be left out of a training sample, in steps of 1/256: it passes on nothing,
                  adds nothing to scores and learns nothing. Without labels all neurons work, and nothing is rescaled
     decay        as the training section's, which it takes the place of in this layer
+    frozen       no. weights: of the layer only its classifier learns, which must be one that does; of a decay with a
+                 fraction one rate then stays, as what draws them stands still. all: nothing of it learns. It passes on
+                 and answers as ever, and any chip of the network can do it
     """
 
     neurons: int
@@ -83,6 +86,7 @@ class LayerSpec:
     classifier: ClassifierSpec = field(default_factory=ClassifierSpec)
     dropout: float = 0.0
     decay: tuple[float, ...] | None = None
+    frozen: str = "no"
 
     def resized(self, neurons: int) -> "LayerSpec":
         """With so many neurons, and no more lanes than that."""
@@ -113,7 +117,7 @@ class ConvSpec:
     pool         1: none. 2: of 2 x 2 pixels the largest goes on, and learns; an odd row or column at the end falls away
     resolution   the classifier sees the averages over resolution x resolution cells of the output; 0: all its pixels
     lanes        multipliers working side by side, one channel each
-    rate_shift, score_shift, init_shift, classifier, decay
+    rate_shift, score_shift, init_shift, classifier, decay, frozen
                  as those of a dense layer. Each pixel of a cell has its share of the error that comes back to it
     """
 
@@ -129,6 +133,7 @@ class ConvSpec:
     init_shift: int | None = None
     classifier: ClassifierSpec = field(default_factory=ClassifierSpec)
     decay: tuple[float, ...] | None = None
+    frozen: str = "no"
 
     @property
     def neurons(self) -> int:
@@ -203,6 +208,9 @@ def _check_common(layer: LayerSpec | ConvSpec, where: str) -> None:
     layer.classifier.check(f"{where}.classifier")
     if layer.decay is not None:
         check_decay(f"{where}.decay", layer.decay)
+    check_choice(f"{where}.frozen", layer.frozen, ("no", "weights", "all"))
+    if layer.frozen == "weights" and not layer.classifier.learns:
+        raise SpecError(f"{where}.frozen = 'weights': its classifier does not learn, nothing would; take 'all'")
 
 
 def _to_table(layer: LayerSpec | ConvSpec) -> dict[str, Any]:
@@ -212,4 +220,6 @@ def _to_table(layer: LayerSpec | ConvSpec) -> dict[str, Any]:
         del table["classifier"]
     if layer.decay is not None:
         table["decay"] = list(layer.decay)
+    if layer.frozen == "no":
+        del table["frozen"]
     return table

@@ -44,7 +44,7 @@ class LayerCounters:
     words_written  weight words written by learn
     gradients      of a convolution, inputs that are not 0 times the groups that learn from them, at all places
     learned        samples whose learn phase ran
-    skipped        labelled samples without any error, so without a learn phase
+    skipped        labelled samples without any error, or all where the layer is frozen, so without a learn phase
     saturated      weights that an update clipped
     """
 
@@ -201,8 +201,11 @@ class GoldenLayer(ABC):
     def learn(self, trace: LayerTrace, error: Ints, decay: float) -> LayerTrace:
         """Learn from the sample with this error. Returns the trace with it."""
         plan, counters = self.plan, self.counters
-        if error.any():
+        if plan.frozen != "all" and error.any():
             projected = classifier.back_project(plan, self._feedback, error)
+            if plan.frozen == "weights":
+                # Nothing comes back to the neurons.
+                projected[:] = 0
             scale = plan.max_decay - plan.decay_shift(decay, self.noise.state)
             words, clipped = self.update(trace, projected << scale)
             counters.learned += 1

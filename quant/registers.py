@@ -71,6 +71,8 @@ class Kind(IntEnum):
     """Layer, where its classifier learns: its rounding noise's register."""
     EXIT_LEAD = 13
     """Layer, where samples can stop early: the lead at which they do, all ones for none."""
+    FROZEN = 15
+    """Layer: 0, it learns; bit 0, it learns nothing; bit 1, where its classifier learns, only that does."""
 
 
 def split_events(plan: LayerPlan, words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -130,6 +132,7 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
             (p.index, Kind.WEIGHTS): Region(p.weight_rows, p.lanes, p.weight_format.bits, signed=True, writable=True),
             (p.index, Kind.CLASSIFIER_SEED): Region(1, 1, 64, writable=True),
             (p.index, Kind.NOISE_STATE): Region(1, 1, 64, writable=True),
+            (p.index, Kind.FROZEN): Region(1, 1, p.frozen_bits, writable=True),
             (p.index, Kind.SCORES): Region(p.classes, 1, p.score_bits, signed=p.signed_scores),
             (p.index, Kind.ERRORS): Region(p.classes, 1, p.error_width, signed=True),
             (p.index, Kind.EVENTS): Region(p.event_depth, 1, p.event_bits),

@@ -460,7 +460,8 @@ class NetworkSpec:
     def fingerprint(self) -> int:
         """32 bits that differ between descriptions whose chips differ.
 
-        Names, the seed, the order of the decay and the augmentation shape no hardware, so one chip serves all.
+        Names, the seed, the order of the decay, what is frozen and the augmentation shape no hardware, so one chip
+        serves all.
         """
         table = _to_table(self)
         table["training"] = {"max_decay": math.ceil(max(self.training.decay))}

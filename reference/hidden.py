@@ -33,12 +33,14 @@ def word_of(layer: Dense | Conv) -> str:
 def described_layers(spec: NetworkSpec) -> tuple[Dense | Conv, ...]:
     """The same layers as the chip's in float: formats, rates and classifiers are not taken over.
 
-    Raises SpecError where a layer has dropout, which no reference has.
+    Raises SpecError where a layer has dropout or is frozen, which no reference has.
     """
     layers: list[Dense | Conv] = []
     for number, layer in enumerate(spec.layers):
         if layer.dropout:
             raise SpecError(f"layers[{number}].dropout = {layer.dropout}: the references have none, leave it out")
+        if layer.frozen != "no":
+            raise SpecError(f"layers[{number}].frozen = {layer.frozen!r}: in the references all learn, leave it out")
         if isinstance(layer, ConvSpec):
             conv = Conv(layer.channels, layer.kernel, layer.stride, layer.border, layer.pool, layer.resolution)
             layers.append(conv)

@@ -102,6 +102,7 @@ class Layer(wiring.Component):
         self._accessed = Signal(name="accessed")
         if p.has_own_decay:
             self._own_decay = Signal(p.decay_bits, name="own_decay")
+        self._frozen = Signal(p.frozen_bits, name="frozen")
         # What the judge says: activations may go to the classifier; there is something to learn, or nothing; the
         # sample may go; whether it goes on from here is known.
         self._reading, self._learn, self._skipped = Signal(name="reading"), Signal(name="learn"), Signal(name="skipped")
@@ -230,7 +231,7 @@ class Layer(wiring.Component):
             with m.State("Answer"):
                 m.d.comb += self.result.valid.eq(1)
                 with m.If(self.result.ready):
-                    with m.If(size != 0):
+                    with m.If((size != 0) & ~self._frozen[0]):
                         m.d.sync += self._learn.eq(1)
                         m.next = "Learn"
                     with m.Else():
@@ -371,6 +372,7 @@ class Layer(wiring.Component):
                 m.d.sync += register.eq(access.data)
         own = {**own, **registers}
         if p.classifier.learns:
+            m.d.comb += self._classifier.weights_frozen.eq(self._frozen[1])
             column = Signal(p.classes)
             m.d.sync += column.eq(1 << access.lane)
             m.d.comb += [
@@ -402,7 +404,7 @@ class Layer(wiring.Component):
 
     def _registers(self, m: Module) -> dict[Kind, Signal]:
         """Those that only the host writes."""
-        p, found = self._plan, {}
+        p, found = self._plan, {Kind.FROZEN: self._frozen}
         if not p.classifier.learns:
             found[Kind.CLASSIFIER_SEED] = seed = Signal(STATE_BITS)
             m.d.comb += self._classifier.seed.eq(seed)

@@ -102,6 +102,8 @@ class LearnedClassifier(wiring.Component):
 
     Members as those of `Classifier`, without its seeds, and:
 
+    weights_frozen
+            only M learns: nothing comes back to the lanes
     idle    M has learned all that there was: neither `take` nor the host's access may come before
     accessed, row
             the host's access to a row, whose `entries` are there 2 cycles later
@@ -121,6 +123,7 @@ class LearnedClassifier(wiring.Component):
                 "scores": Out(signed(plan.score_bits)).array(plan.classes),
                 "errors": In(signed(plan.error_width)).array(plan.classes),
                 "decay": In(range(plan.max_decay + 1)),
+                "weights_frozen": In(1),
                 "idle": Out(1),
                 "accessed": In(1),
                 "row": In(range(plan.features)),
@@ -192,7 +195,8 @@ class LearnedClassifier(wiring.Component):
         recalled = recall.data[: p.output_format.bits]
         activation = delayed(Mux(added[1], passing, recalled), 1, _OPERANDS, "activation")[_OPERANDS]
         exists = delayed(real, 0, 1, "real")[1]
-        gate = delayed(exists & recall.data[-1], 1, _PRODUCT, "gate")[_PRODUCT]
+        comes_back = exists & recall.data[-1] & ~self.weights_frozen
+        gate = delayed(comes_back, 1, _PRODUCT, "gate")[_PRODUCT]
         m.submodules.noise = noise = LeapLfsr(NOISE_LEAP)
         m.d.comb += [
             noise.seed.eq(self.noise_seed),

@@ -139,6 +139,7 @@ class NaiveLayer:
         self.matrix_noise = BitSerialLfsr(plan.matrix_noise_seed)
         self.mask = BitSerialLfsr(plan.mask_seed)
         self.dropout = Fraction(round(256 * layer.dropout), 256)
+        self.frozen = layer.frozen
         self.decays = spec.training.decay if layer.decay is None else layer.decay
         self.counters = dict.fromkeys(
             ("events", "words_read", "words_written", "gradients", "learned", "skipped", "saturated"), 0
@@ -200,9 +201,10 @@ class NaiveLayer:
 
     def learn(self, trace: NaiveTrace, error: list[int], decay: float) -> None:
         """Learn from a sample at the rate 2^-(rate_shift + decay), in the mean of samples."""
-        if any(error):
+        if any(error) and self.frozen != "all":
             shift = self.drawn_shift(Fraction(decay))
-            self.update(trace, [self.projection(feature, error) for feature in range(self.features)], shift)
+            if self.frozen != "weights":
+                self.update(trace, [self.projection(feature, error) for feature in range(self.features)], shift)
             if self.classifier.learns:
                 self.update_matrix(trace.features, error, shift)
             self.counters["learned"] += 1

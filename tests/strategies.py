@@ -94,6 +94,7 @@ def specs(
             "init_shift": draw(st.none() | st.integers(0, min(16, weight.fraction))),
             "classifier": classifier,
             "decay": own_decay,
+            "frozen": draw(st.sampled_from(["no", "no", "all", *["weights"] * classifier.learns])),
         }
         if conv is None:
             layers.append(LayerSpec(neurons, dropout=draw(st.just(0) | st.floats(0, 1, exclude_max=True)), **fields))

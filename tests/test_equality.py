@@ -75,6 +75,7 @@ def draw_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
     depth, classes = ((1, 2), (2, 10), (1, 100), (3, between(2, 20)), (6, between(2, 8)))[number % 5]
     usual = number % 2 == 0
     classifiers = random_classifiers(rng, depth, usual, activation.fraction + error_bits)
+    frozen = random_frozen(number, classifiers)
     sources = [classifiers[-1] if spec.error == "top" else spec for spec in classifiers]
     layers = []
     for index in range(depth):
@@ -98,6 +99,7 @@ def draw_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
                 classifier=classifiers[index],
                 dropout=0.0 if usual or rng.random() < 0.6 else 0.3,
                 decay=own_decay,
+                frozen=frozen[index],
             )
         )
     return NetworkSpec(
@@ -144,6 +146,7 @@ def draw_conv_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
     convolutions, dense = between(1, 3), between(0, 1)
     depth = convolutions + dense
     classifiers = random_classifiers(rng, depth, False, activation.fraction + error_bits)
+    frozen = random_frozen(number, classifiers)
     layers: list[LayerSpec | ConvSpec] = []
     for index in range(depth):
         neurons = between(17, 24) if chance(0.15) else between(1, 10)
@@ -154,6 +157,7 @@ def draw_conv_spec(number: int, rng: np.random.Generator) -> NetworkSpec:
             "score_shift": between(0, 5),
             "classifier": classifiers[index],
             "decay": None if chance(0.7) else decay[:1],
+            "frozen": frozen[index],
         }
         if index < convolutions:
             kernel = between(1, 5)
@@ -216,6 +220,16 @@ def random_classifiers(rng: np.random.Generator, depth: int, usual: bool, fracti
             matrix = ClassifierSpec(bits=int(rng.integers(1, 4)), feedback=feedback)
         classifiers.append(replace(matrix, feedback_bits=int(rng.integers(2, 4)), loss=loss, error=error))
     return classifiers
+
+
+def random_frozen(number: int, classifiers: list[ClassifierSpec]) -> list[str]:
+    """What of each layer does not learn: where there are several, at most one is frozen, and the weights of others."""
+    rng, frozen = np.random.default_rng([number, 3]), ["no"] * len(classifiers)
+    if len(classifiers) > 1:
+        frozen = ["weights" if c.learns and rng.random() < 0.6 else "no" for c in classifiers]
+        if rng.random() < 0.5:
+            frozen[rng.integers(len(classifiers))] = "all"
+    return frozen
 
 
 def target_of(number: int) -> Target:
@@ -341,11 +355,12 @@ def test_random_specs_are_worth_comparing() -> None:
         done["neurons are dropped"] += any(plan.dropped for plan in golden.plan.layers)
         done["a decay that is no whole number"] += any(plan.decay_fraction for plan in golden.plan.layers)
         done["signed inputs"] += spec.input.signed
+        done["frozen layers"] += any(plan.frozen == "all" for plan in golden.plan.layers)
         done["a decay of its own"] += any(plan.has_own_decay for plan in golden.plan.layers)
         for kind in ("matrix", "feedback", "loss", "error"):
             done.update({getattr(plan.classifier, kind) for plan in golden.plan.layers})
     assert done["weights move"] > IN_CI // 2
-    assert len(done) == 11 + 3 + 3 + 2 + 3
+    assert len(done) == 12 + 3 + 3 + 2 + 3
     assert min(done.values()) >= 3, done
 
 
@@ -377,6 +392,7 @@ def test_random_convolutions_are_worth_comparing() -> None:
         done["convolution behind"] += len(plans) > 1
         done["scores are summed"] += spec.sum_scores
         done["early exit"] += spec.early_exit
+        done["frozen layers"] += any(plan.frozen == "all" for plan in golden.plan.layers)
         done["signed inputs"] += spec.input.signed
         done["single-port memories"] += target_of(number) is SINGLE_PORT
     assert done["weights move"] == CONVOLUTIONS_IN_CI
@@ -429,6 +445,31 @@ def compare(spec: NetworkSpec, number: int, cache: Path) -> None:
         both.run(14)
         both.assert_same_last_sample(both.run(4, learn=False))
         both.assert_same_state()
+
+
+def test_one_chip_freezes_any_layer(cache: Path) -> None:
+    """What is frozen is in no chip: it does as each description says, one after the other."""
+    learned, top = ClassifierSpec("learned"), ClassifierSpec(error="top")
+    layers = (LayerSpec(9, 4, classifier=learned), LayerSpec(7, 7, classifier=top), LayerSpec(6, 3))
+    free = NetworkSpec("freezes", 4, InputSpec(12), layers, training=TrainingSpec(5, (0, 1.5)))
+    with SimulatedChip(to_verilog(Chip(free)), cache_dir=cache, optimise=False) as simulated:
+        for frozen in (
+            ("no", "no", "no"),
+            ("weights", "no", "all"),
+            ("all", "all", "no"),
+            ("no", "all", "all"),
+            ("all", "all", "all"),
+            ("no", "no", "no"),
+        ):
+            spec = free.replaced({f"layers.{number}.frozen": word for number, word in enumerate(frozen)})
+            with naming(spec), ChipDevice(spec, Link(simulated.url)) as device:
+                both = Comparison(spec, device)
+                both.set_any_decay()
+                both.assert_same_last_sample(both.run(40))
+                both.assert_same_state()
+                for word, layer in zip(frozen, both.golden.layers, strict=True):
+                    assert (layer.counters.learned > 0) == (word != "all")
+                    assert (layer.counters.words_written > 0) == (word == "no")
 
 
 @contextmanager

@@ -186,7 +186,7 @@ def test_regions_fit_the_link(spec: NetworkSpec) -> None:
 
 def test_the_largest_regions_fit_the_link() -> None:
     plan = NetworkPlan(LARGEST)
-    assert len(regions(plan)) == 3 + 8 * MAX_LAYERS
+    assert len(regions(plan)) == 3 + 9 * MAX_LAYERS
     assert_fits_the_link(plan)
 
 

@@ -214,6 +214,15 @@ def changed(changes: dict[str, Any]) -> str:
             {"layers.1.decay": 1},
             "layers[1].decay = 1: must be a list, one shift an epoch, or a table such as { epochs = 20, to = 0.02 }",
         ),
+        ({"layers.0.frozen": True}, "layers[0].frozen = True: must be one of no, weights, all"),
+        (
+            {"layers.1.frozen": "weights"},
+            "layers[1].frozen = 'weights': its classifier does not learn, nothing would; take 'all'",
+        ),
+        (
+            IMAGE | {"layers.0": {"channels": 4, "frozen": "weights"}},
+            "layers[0].frozen = 'weights': its classifier does not learn, nothing would; take 'all'",
+        ),
         # what a layer learns from
         ({"layers.0.classifier": "ternary"}, "layers[0].classifier = 'ternary': must be a table"),
         ({"layers.0.classifier.los": "x"}, "unknown key layers[0].classifier.los, did you mean loss?"),
@@ -302,8 +311,8 @@ def changed(changes: dict[str, Any]) -> str:
         ),
         (
             IMAGE | {"layers.0": {"channels": 4, "neurons": 4}},
-            "unknown key layers[0].neurons; known are channels, classifier, decay, init_shift, kernel, lanes, padding, "
-            "pool, rate_shift, resolution, score_shift, stride",
+            "unknown key layers[0].neurons; known are channels, classifier, decay, frozen, init_shift, kernel, lanes, "
+            "padding, pool, rate_shift, resolution, score_shift, stride",
         ),
         (IMAGE | {"layers.0": {"channels": 0}}, "layers[0].channels = 0: must be between 1 and 4096"),
         (IMAGE | {"layers.0": {"channels": 4, "lanes": 5}}, "layers[0].lanes = 5: must be between 1 and 4"),
@@ -624,11 +633,18 @@ def test_another_chip_has_another_fingerprint(changes: dict[str, Any]) -> None:
         {"layers.1.init_shift": 3},  # the host writes the weights
         {"layers.0.classifier": MISSING},
         {"layers.0.classifier.feedback_bits": 8},  # of a feedback that is M^T
+        {"layers.0.frozen": "all"},  # the host says so
         {"layers.1.rate_shift": 7},  # what it takes from the training section anyway
     ],
 )
 def test_the_same_chip_keeps_its_fingerprint(changes: dict[str, Any]) -> None:
     assert NetworkSpec.from_toml(changed(changes)).fingerprint == NetworkSpec.from_toml(EXAMPLE).fingerprint
+
+
+def test_any_chip_with_a_learned_matrix_can_freeze_the_weights() -> None:
+    learned = {"layers.0.classifier": {"matrix": "learned"}}
+    frozen = NetworkSpec.from_toml(changed(learned | {"layers.0.frozen": "weights"}))
+    assert frozen.fingerprint == NetworkSpec.from_toml(changed(learned)).fingerprint
 
 
 @given(specs())

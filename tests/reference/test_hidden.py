@@ -31,6 +31,7 @@ def test_words() -> None:
 @given(specs(max_convs=3))
 def test_described_layers(spec: NetworkSpec) -> None:
     spec = spec.replaced({f"layers.{n}.dropout": 0.0 for n, layer in enumerate(spec.layers) if layer.dropout})
+    spec = spec.replaced({"layers.*.frozen": "no"})
     hidden = described_layers(spec)
     layers = make_layers(spec.input.shape or (spec.input.size,), hidden, torch.Generator())
     for number, (own, layer) in enumerate(zip(spec.layers, layers, strict=True)):
@@ -44,6 +45,13 @@ def test_described_windows() -> None:
     table = {"channels": 8, "kernel": 4, "stride": 2, "padding": 3, "pool": 2, "resolution": 3}
     spec = load_spec("cifar10-conv").replaced({"layers": [table, {"channels": 6, "resolution": 0}, {"neurons": 5}]})
     assert described_layers(spec) == (Conv(8, 4, 2, 3, 2, 3), Conv(6, 3, 1, 1, 1, 0), Dense(5))
+
+
+def test_frozen_layers_are_refused() -> None:
+    spec = load_spec("digits").replaced({"layers.0.frozen": "all"})
+    message = r"^layers\[0\]\.frozen = 'all': in the references all learn, leave it out$"
+    with pytest.raises(SpecError, match=message):
+        described_layers(spec)
 
 
 def test_dropout_is_refused() -> None:

@@ -130,6 +130,7 @@ class LayerBench:
         else:
             await self._host.write(Kind.CLASSIFIER_SEED, [[plan.classifier_seed]])
         await self._host.write(Kind.NOISE_STATE, [[plan.noise_seed]])
+        await self._host.write(Kind.FROZEN, [[plan.frozen_flags]])
         await self._host.write(Kind.COUNTERS, [[0]])
 
     def any_sample(self) -> NDArray[np.int64]:
@@ -207,6 +208,7 @@ class LayerBench:
         else:
             seed = (await host.read(Kind.CLASSIFIER_SEED)).item()
             assert seed == plan.classifier_seed, f"{where}expected seed {plan.classifier_seed:#x}, actual {seed:#x}"
+        assert_same(f"{where}frozen", [[plan.frozen_flags]], await host.read(Kind.FROZEN))
         assert_same(f"{where}scores", self._last.scores, (await host.read(Kind.SCORES))[:, 0])
         if self._last_error is not None:
             assert_same(f"{where}errors", self._last_error, (await host.read(Kind.ERRORS))[:, 0])

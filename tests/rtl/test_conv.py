@@ -59,6 +59,17 @@ async def learns_like_the_golden_model(dut: Any, idle: str, stall: str) -> None:
             ),
             id="all pixels, 2 banks, single-port",
         ),
+        pytest.param(
+            Case(
+                network(
+                    ConvSpec(5, resolution=2, lanes=2, classifier=ClassifierSpec("learned"), frozen="weights"),
+                    input=InputSpec(16, shape=(1, 4, 4)),
+                    classes=3,
+                ),
+                0,
+            ),
+            id="only its classifier learns",
+        ),
     ],
 )
 def test_conv_layer(bench: Bench, case: Case) -> None:

@@ -10,6 +10,7 @@ from cocotb.triggers import RisingEdge
 from numpy.typing import NDArray
 
 from locallearn.quant import classifier
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenDense
 from locallearn.quant.plan import NetworkPlan
@@ -118,6 +119,11 @@ def wrong_label(layer: LayerBench, x: NDArray[np.int64]) -> int:
             id="2 banks, single-port, a decay of fractions",
         ),
         pytest.param(Case(network(LayerSpec(30, 21)), 0), id="3 banks"),
+        pytest.param(Case(network(LayerSpec(10, 4, frozen="all"), LayerSpec(3)), 0), id="frozen"),
+        pytest.param(
+            Case(network(LayerSpec(10, 4, classifier=ClassifierSpec("learned"), frozen="weights"), inputs=40), 0),
+            id="only its classifier learns",
+        ),
     ],
 )
 def test_dense_layer(bench: Bench, case: Case) -> None:

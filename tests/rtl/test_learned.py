@@ -64,7 +64,10 @@ def any_matrix(plan: LayerPlan) -> Ints:
 
 @cocotb.test()
 async def scores_projects_and_learns(dut: Any) -> None:
-    """Samples one after another, each learned from before the next; now and then from another matrix."""
+    """Samples one after another, each learned from before the next; now and then from another matrix.
+
+    Some come while the layer's weights are frozen: nothing is brought back to them then.
+    """
     plan = parameters()
     await start(dut)
     stated = group_cycles(plan)
@@ -89,9 +92,10 @@ async def scores_projects_and_learns(dut: Any) -> None:
         actual = [port.value.to_signed() for port in ports(dut, "scores", plan.classes)]
         assert_same(f"cycle {cycle()}: score", scores, actual)
 
-        error = any_error(plan, scores)
+        error, frozen = any_error(plan, scores), random.random() < 0.3
+        dut.weights_frozen.value = frozen
         padded = np.zeros(plan.error_groups * plan.error_group, np.int64)
-        padded[: plan.features] = active * classifier.back_project(plan, matrix, error)
+        padded[: plan.features] = (active & (not frozen)) * classifier.back_project(plan, matrix, error)
         expected = (padded << (plan.max_decay - decay)).reshape(plan.error_groups, plan.error_group)
         groups, zero, took = await backward(dut, plan, error)
         assert_same(f"cycle {cycle()}: error of lane", expected, groups)
