@@ -26,7 +26,7 @@ from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.layer_spec import MAX_SHIFT, ConvSpec, LayerSpec
 from locallearn.quant.network import quantise_pixels
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import InputSpec, NetworkSpec
+from locallearn.quant.spec import InputSpec, NetworkSpec, TrainingSpec, linear_decay
 
 __all__ = ["LayerReport", "Quantised", "quantise", "real_inputs"]
 
@@ -49,6 +49,10 @@ The second is beyond 1, since errors are far below it for most samples."""
 
 _UNIT = math.log(2) / 8
 """The logit that n M = 1 adds at a score shift of 0."""
+
+
+_EPOCHS, _LAST_RATE = 20, 0.05
+"""For few samples; the rate falls to this share."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,10 @@ def _describe(network: FloatNetwork, name: str, form: QFormat) -> NetworkSpec:
         layers.append(
             replace(layer.window, channels=neurons, lanes=_lanes(neurons), resolution=resolution, classifier=classifier)
         )
-    return NetworkSpec(name, network.classes, _input(network), tuple(layers), activation=_ACTIVATION, weight=form)
+    training = TrainingSpec(decay=linear_decay(_EPOCHS, _LAST_RATE))
+    return NetworkSpec(
+        name, network.classes, _input(network), tuple(layers), activation=_ACTIVATION, weight=form, training=training
+    )
 
 
 def _lanes(neurons: int) -> int:
