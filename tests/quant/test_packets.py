@@ -213,6 +213,7 @@ def test_regions_hold_their_extremes(spec: NetworkSpec) -> None:
         scores = table[p.index, Kind.SCORES]
         assert scores.signed == p.signed_scores
         assert p.score_max < 1 << (scores.bits - scores.signed)
+        assert p.frozen_flags < 1 << table[p.index, Kind.FROZEN].bits
         events = table[p.index, Kind.EVENTS]
         assert p.inputs << p.input_format.bits | p.input_format.max < 1 << events.bits
         assert events.rows - 1 < 1 << table[p.index, Kind.EVENT_SPAN].bits
