@@ -6,8 +6,8 @@
 Needs the extras [onnx], [fast] and [torch]. MODELS/torch-mlp and torch-conv have learned MNIST's upright digits, white
 on black. They are imported, and learn from digits that are turned by 45 degrees, or are black on white: `locallearn
 import`, `train --init`, `export`. The same float network learns from the same samples by backpropagation (Adam, batches
-of 16, as many epochs; of three rates the one that is best on the test set). Writes results/adaptation.md, a row a model,
-change and number of samples, as soon as it is known; rows that are there are not made again.
+of 16, as many epochs; of three rates the one that is best on the test set). Writes results/adaptation.md, a row a
+model, change and number of samples, as soon as it is known; rows that are there are not made again.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.network import GoldenNetwork, quantise_pixels
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind, split_events
 
-__all__ = ["verify"]
+__all__ = ["read_events", "verify"]
 
 _INFER_EVERY = 4
 """Every so many samples one goes without its label: nothing may change then."""
@@ -69,7 +69,7 @@ def _compared(
             trace = traces[index]
             if not isinstance(layer.plan, ConvPlan):
                 events = np.stack([trace.event_index, trace.event_value], axis=1)
-                yield "events", index, events, _events(device, layer.plan)
+                yield "events", index, events, read_events(device, layer.plan)
             yield "scores", index, trace.scores, device.read(index, Kind.SCORES)[:, 0]
             yield "predicted", index, [trace.predicted], results.predicted[:, index]
             if trace.error is not None and layer.plan.classifier.error == "local":
@@ -88,8 +88,8 @@ def _compared(
             yield name, index, [expected], [chip[name]]
 
 
-def _events(device: ChipDevice, plan: LayerPlan) -> NDArray[np.int64]:
-    """The last sample's events, shape (n, 2): input number and value."""
+def read_events(device: ChipDevice, plan: LayerPlan) -> NDArray[np.int64]:
+    """The last sample's events in a dense layer, shape (n, 2): input number and value, the bias last."""
     begin, end = device.read(plan.index, Kind.EVENT_SPAN)[:, 0].tolist()
     count = (end - begin) % plan.event_depth
     before_wrap = min(count, plan.event_depth - begin)
