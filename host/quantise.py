@@ -129,7 +129,8 @@ def quantise(
 
 def _activations(network: FloatNetwork, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """Of all layers, checked."""
-    found = network.activations(real_inputs(network, pixels))
+    with np.errstate(all="ignore"):
+        found = network.activations(real_inputs(network, pixels))
     for layer, values in zip(network.layers, found, strict=True):
         if not np.isfinite(values).all():
             raise ModelError(f"{layer.name}: its activations of the calibration's samples are not finite")
@@ -155,7 +156,8 @@ def _unit(layer: FloatLayer, activations: NDArray[np.float32]) -> float:
     largest = float(activations.max(initial=0))
     if not largest:
         return 1.0
-    top = math.ceil(math.log2(largest / _ACTIVATION.max))
+    # Below, numbers are lost to float32.
+    top = max(math.ceil(math.log2(largest / _ACTIVATION.max)), -100)
     units = [2.0**power for power in range(top - 5, top + 1)]
     if layer.limit is not None:
         # What is above would not be clamped.
@@ -163,7 +165,7 @@ def _unit(layer: FloatLayer, activations: NDArray[np.float32]) -> float:
 
     def cost(unit: float) -> float:
         rounded = np.clip(np.round(activations / np.float32(unit)), 0, _ACTIVATION.max) * np.float32(unit)
-        return float(np.square(rounded - activations).mean())
+        return float(np.square(rounded - activations, dtype=np.float64).mean())
 
     return min(units, key=cost)
 

@@ -74,7 +74,14 @@ class Run:
 
     def weights(self) -> list[NDArray[np.int32]]:
         """All that was learned, as `NetworkPlan.arrays` lists it; checked against the description."""
-        return [values.astype(np.int32) for values in self._load("weights.npz", NetworkPlan(self.spec).arrays)]
+        plan = NetworkPlan(self.spec)
+        found = self._load("weights.npz", plan.arrays)
+        forms = [layer.weight_format for layer in plan.layers]
+        forms += [layer.classifier.format for layer in plan.learned_matrices]
+        for name, values, form in zip(plan.arrays, found, forms, strict=True):
+            if values.dtype.kind not in "iu" or values.min(initial=0) < form.min or values.max(initial=0) > form.max:
+                raise RunError(f"{self.path / 'weights.npz'}: {name} is not of integers from {form.min} to {form.max}")
+        return [values.astype(np.int32) for values in found]
 
     def confusion(self) -> list[NDArray[np.int64]]:
         """Of every layer, as it was saved; there is none before an epoch is finished."""

@@ -150,6 +150,24 @@ def test_a_network_that_is_dead_can_be_imported() -> None:
     assert all(trace[-1].activations[:3].max() == 0 for trace in run(made, samples(network, 5)[0]))
 
 
+@pytest.mark.parametrize("power", [-148, -120, -60, 60, 110, 127])
+@pytest.mark.parametrize("matrix", [-140, 0, 120])
+def test_the_smallest_and_the_largest_numbers_are_taken_or_refused(power: int, matrix: int) -> None:
+    rng = np.random.default_rng(0)
+    layers = [FloatLayer("a", 2.0**power * rng.normal(size=(6, 5)), 2.0**power * rng.normal(size=6))]
+    layers.append(FloatLayer("b", 2.0 ** -max(power, -120) * rng.normal(size=(4, 6)), np.zeros(4)))
+    network = FloatNetwork(
+        None, 5, False, tuple(layers), 2.0**matrix * rng.normal(size=(4, CLASSES)), 2.0**matrix * np.ones(CLASSES)
+    )
+    try:
+        made = quantise(network, "extreme", *samples(network, 20), 12)
+    except ModelError as error:
+        assert "are not finite" in str(error)
+        assert power > 100
+    else:
+        assert made.layers[0].activation_snr > 25 or power < -100
+
+
 def test_numbers_beyond_all_are_refused() -> None:
     layer = FloatLayer("node", np.full((3, 4), 1e38), np.full(3, 3e38))
     network = FloatNetwork(None, 4, False, (layer,), np.zeros((3, 2)), np.ones(2))
