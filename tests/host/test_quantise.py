@@ -220,6 +220,26 @@ def test_a_model_goes_in_and_out_by_the_commands(
     assert (probabilities.argmax(axis=1) != predicted).sum() == report["other_answers"]
 
 
+def test_what_was_imported_learns_on_the_chip_and_goes_out(
+    digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images that lie on their side: the simulated chip adapts, and the exported model has its answers."""
+    imported, adapted, exported = tmp_path / "imported", tmp_path / "adapted", tmp_path / "adapted.onnx"
+    data = load("digits")
+    turned = [np.rot90(x.reshape(-1, 8, 8), 1, (1, 2)).reshape(-1, 64) for x in (data.train_x[:200], data.test_x)]
+    labels = {"y": data.train_y[:200], "y_test": data.test_y}
+    np.savez(tmp_path / "mine.npz", x=turned[0], x_test=turned[1], **labels)
+    assert main(["import", str(digits_model), "-o", str(imported)]) == 0
+    wanted = ["--data", str(tmp_path / "mine.npz"), "--epochs", "4", "--device", "sim", "--out", str(adapted)]
+    assert main(["train", "--init", str(imported), *wanted, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["weights_equal_golden"] is True
+    assert report["test_accuracy[%]"][-1] > report["initial_test_accuracy[%]"][-1] + 50
+    assert main(["export", str(adapted), str(exported)]) == 0
+    (predicted,) = ort.InferenceSession(exported).run(["predicted"], {"pixels": turned[1]})
+    assert round(100 * float((predicted == data.test_y).mean()), 4) == report["test_accuracy[%]"][-1]
+
+
 def test_bad_wishes_are_refused_by_message(digits_model: Path, tmp_path: Path) -> None:
     arguments = ["import", str(digits_model), "-o", str(tmp_path / "out")]
     np.savez(tmp_path / "other.npz", x=np.zeros((30, 5), np.uint8), y=np.arange(30) % 3)
