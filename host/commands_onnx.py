@@ -71,12 +71,12 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     args.calibration = data_source(args.calibration, network.size)
     data = datasets.load(args.calibration, args.data_dir)
     _check_data(data, network.size, network.classes)
+    run = Run.create(args.output)
     order = datasets.epoch_order(0, 0, len(data.train_x), _CALIBRATION)
     terminal.stage("calibrating")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", args.model.stem)
     made = quantise(network, name, data.train_x[order], data.train_y[order], args.weight_bits)
     datasets.check(data, made.spec)
-    run = Run.create(args.output)
     run.save_spec(made.spec)
     run.save_weights(made.arrays)
 

@@ -24,8 +24,8 @@ __all__ = ["OnnxFile", "OnnxInput", "OnnxNode", "read_onnx"]
 _MAX_BYTES = 1 << 26
 """Of the file: 16 million weights, more than the block RAM of any FPGA with open tools has bits for."""
 
-_MAX_NUMBERS = 1 << 24
-"""Of all constants together, those in other files included."""
+_MAX_NUMBERS = 1 << 25
+"""Of all constants together, those in other files and what is computed from them included."""
 
 _MAX_NODES = 10_000
 
@@ -135,9 +135,7 @@ class OnnxFile:
                 f"{what}: is of type {_KINDS.get(tensor.data_type, tensor.data_type)}; "
                 "needed are floats, integers of 8 to 64 bits, or BOOL"
             )
-        self._left -= count
-        if self._left < 0:
-            raise ModelError(f"{what}: with it there are more than {_MAX_NUMBERS} numbers; no chip holds so many")
+        self.spend(what, count)
         kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
         if tensor.data_location == TensorProto.EXTERNAL:
             values = np.frombuffer(self._external(tensor, count * kind.itemsize, what), kind.newbyteorder("<"))
@@ -161,6 +159,12 @@ class OnnxFile:
             place = [int(i) for i in np.argwhere(wrong)[0]]
             raise ModelError(f"{what}: {values[tuple(place)]} at {place}; needed are finite numbers")
         return values
+
+    def spend(self, what: str, numbers: int) -> None:
+        """Of the numbers that a model may have. Raises ModelError where none are left for this."""
+        self._left -= numbers
+        if self._left < 0:
+            raise ModelError(f"{what}: with it there are more than {_MAX_NUMBERS} numbers; no chip holds so many")
 
     def _check_size(self, what: str, given: int, needed: int, unit: str) -> None:
         if given != needed:

@@ -17,9 +17,6 @@ _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Pow", "Min", "Max", 
 _QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
 _LAYOUT = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Gather"}
 
-_MAX_INDEXED = 1 << 12
-"""What `Gather` may be asked of: it is for shapes, and could make much of little."""
-
 
 def can_fold(node: OnnxNode) -> bool:
     return not node.domain and (node.kind == "Constant" or node.kind in _ELEMENTWISE | _QUANTISERS | _LAYOUT)
@@ -30,10 +27,7 @@ def fold(file: OnnxFile, node: OnnxNode, inputs: Sequence[NDArray[Any] | None]) 
     if node.kind == "Constant":
         return _constant(file, node)
     given = [values for values in inputs if values is not None]
-    if node.kind in _ELEMENTWISE and math.prod(_broadcast(node, given)) > max(values.size for values in given):
-        raise ModelError(f"{node}: constants of shapes {_shapes(given)} would grow")
-    if node.kind == "Gather" and max(values.size for values in given) > _MAX_INDEXED:
-        raise ModelError(f"{node}: looks up constants of shapes {_shapes(given)}, at most {_MAX_INDEXED} numbers")
+    file.spend(str(node), _most(node, given))
     names = [name for name in node.inputs if name]
     try:
         with np.errstate(all="ignore"):
@@ -55,11 +49,18 @@ def _constant(file: OnnxFile, node: OnnxNode) -> NDArray[Any]:
     raise ModelError(f"{node}: has no value that is an array of numbers")
 
 
-def _broadcast(node: OnnxNode, arrays: Sequence[NDArray[Any]]) -> tuple[int, ...]:
+def _most(node: OnnxNode, arrays: Sequence[NDArray[Any]]) -> int:
+    """Numbers that it can make of these: little may become much."""
+    sizes = [values.size for values in arrays]
+    if node.kind == "Gather":
+        return math.prod(sizes)
+    if node.kind not in _ELEMENTWISE | _QUANTISERS:
+        return sum(sizes)
     try:
-        return np.broadcast_shapes(*(values.shape for values in arrays))
+        return math.prod(np.broadcast_shapes(*(values.shape for values in arrays)))
     except ValueError:
-        raise ModelError(f"{node}: constants of shapes {_shapes(arrays)} do not fit each other") from None
+        # By axis; what does not fit at all is the operator's to say.
+        return max(sizes, default=0)
 
 
 def _shapes(arrays: Sequence[NDArray[Any]]) -> str:

@@ -62,7 +62,8 @@ class LayerReport:
     name            of the node that it comes from
     weights         how many, biases included
     unit            of its activations, as the model has them
-    weight_snr      signal to noise of the rounded weights, in dB; the last layer's classifier is not among them
+    weight_snr      signal to noise of the rounded weights, in dB; the last layer's classifier is not among them. None
+                    where there is no signal or no noise
     clipped         activations above the largest, in per cent
     activation_snr  signal to noise of the activations, in dB, all layers before rounded too
     """
@@ -70,9 +71,9 @@ class LayerReport:
     name: str
     weights: int
     unit: float
-    weight_snr: float
+    weight_snr: float | None
     clipped: float
-    activation_snr: float
+    activation_snr: float | None
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,10 @@ def _rounded(values: Floats, form: QFormat) -> NDArray[np.int32]:
     return np.clip(np.round(values * 2.0**form.fraction), form.min, form.max).astype(np.int32)
 
 
-def _snr(wanted: NDArray[np.floating], given: NDArray[np.floating]) -> float:
-    """In dB."""
+def _snr(wanted: NDArray[np.floating], given: NDArray[np.floating]) -> float | None:
+    """In dB; None where there is no signal, or no noise."""
     signal, noise = (float(np.square(values, dtype=np.float64).sum()) for values in (wanted, wanted - given))
-    if not signal:
-        return 0.0
-    return round(10 * math.log10(signal / noise), 2) if noise else math.inf
+    return round(10 * math.log10(signal / noise), 2) if signal and noise else None
 
 
 # -- the description --------------------------------------------------------------------------------------

@@ -20,9 +20,13 @@ def quantise_table(layers: Sequence[LayerReport]) -> Table:
             f"layer {number}",
             layer.name,
             str(layer.weights),
-            f"{layer.weight_snr:.1f}",
+            _decibels(layer.weight_snr),
             f"{layer.unit:.4g}",
             f"{layer.clipped:.2f}",
-            f"{layer.activation_snr:.1f}",
+            _decibels(layer.activation_snr),
         )
     return table
+
+
+def _decibels(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

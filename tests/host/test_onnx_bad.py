@@ -186,21 +186,31 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], Sequence[int | st
     ),
     "constants that grow": (
         [node("Add", "col row", "r"), node("Gemm", "x r b0", "h"), *HEAD],
-        {"col": np.ones((4000, 1)), "row": np.ones((1, 4000))},
+        {"col": np.ones((6000, 1)), "row": np.ones((1, 6000))},
         ("batch", 12),
-        r"Add \(r\): constants of shapes \(4000, 1\), \(1, 4000\) would grow",
+        r"Add \(r\): with it there are more than 33554432 numbers; no chip holds so many",
     ),
     "a look-up that grows": (
         [node("Gather", "col ones", "r"), node("Gemm", "x r b0", "h"), *HEAD],
-        {"col": np.ones((1, 5000)), "ones": np.zeros(5000, np.int64)},
+        {"col": np.ones((1, 6000)), "ones": np.zeros(6000, np.int64)},
         ("batch", 12),
-        r"Gather \(r\): looks up constants",
+        r"Gather \(r\): with it there are more than 33554432 numbers",
+    ),
+    "constants that double": (
+        [
+            *(node("Concat", f"{'c' * n} {'c' * n}", "c" * (n + 1), axis=0) for n in range(1, 40)),
+            node("Gemm", f"x {'c' * 40} b0", "h"),
+            *HEAD,
+        ],
+        {"c": np.ones((1, 5))},
+        ("batch", 12),
+        "with it there are more than 33554432 numbers",
     ),
     "constants that do not fit": (
         [node("Add", "b0 b1", "r"), node("Gemm", "x w0 r", "h"), *HEAD],
         {},
         ("batch", 12),
-        r"Add \(r\): constants of shapes \(5,\), \(3,\) do not fit",
+        r"Add \(r\): cannot be computed from constants of shapes \(5,\), \(3,\)",
     ),
     "a constant that cannot be reshaped": (
         [node("Reshape", "b0 b1", "r"), node("Gemm", "x w0 r", "h"), *HEAD],
