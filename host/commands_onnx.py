@@ -64,10 +64,7 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     from locallearn.host.quantise_table import quantise_table
 
     file = read_onnx(args.model)
-    scaling = None
-    if args.mean or args.std:
-        scaling = Scaling(tuple(args.mean or (0.0,)), tuple(args.std or (1.0,)))
-    network = from_onnx(file, scaling)
+    network = from_onnx(file, Scaling(tuple(args.mean or (0.0,)), args.std and tuple(args.std)))
     args.calibration = data_source(args.calibration, network.size)
     data = datasets.load(args.calibration, args.data_dir)
     _check_data(data, network.size, network.classes)
@@ -100,6 +97,8 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         "test_accuracy[%]": results.accuracy(data.test_y),
         "other_answers": int((in_float != results.predicted[:, -1]).sum()),
         "notes": list(network.notes),
+        "temperature": made.temperature,
+        "score_snr": made.score_snr,
         "layers": [vars(layer) for layer in made.layers],
         "versions": versions(),
         "out": str(args.output),
@@ -110,8 +109,11 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         f"{made.spec.weight.fraction} of them fraction; calibrated with {len(order)} training samples of {data.name}"
     )
     terminal.show(quantise_table(made.layers))
+    terminal.say("scores: SNR " + ("unknown" if made.score_snr is None else f"{made.score_snr:.1f} dB"))
     for note in network.notes:
         terminal.say(f"note: {note}")
+    if made.temperature != 1:
+        terminal.say(f"note: the model's scores are {made.temperature:g} times the chip's: its classifier has no room")
     terminal.say(
         f"{len(results)} samples of {data.name} ({data.held_out}): float {report['float_accuracy[%]']:.2f} %, integers "
         f"{results.accuracy(data.test_y)[-1]:.2f} %; {report['other_answers']} answers are others"

@@ -7,30 +7,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.host.onnx_file import OnnxNode
-from locallearn.host.onnx_flow import Flow, map_order
+from locallearn.host.onnx_flow import Flow, check_no_averages, map_order
 from locallearn.host.onnx_walk import Operator, Walk
 from locallearn.quant.errors import ModelError
 from locallearn.quant.layer_spec import MapShape
 
-__all__ = ["ACTIVATION", "clamped"]
+__all__ = ["ACTIVATION", "clamped", "global_average"]
 
 Floats = NDArray[np.float64]
 
 
-def clamped(walk: Walk, node: OnnxNode, flow: Flow, low: float, high: float) -> Flow:
-    """Sums that are clamped at 0 have their ReLU; what is clamped elsewhere below it waits for one."""
-    if not low <= 0 < high:
-        raise ModelError(f"{node}: clamps to {low:g} .. {high:g}; a chip's activations start at 0")
+def clamped(walk: Walk, node: OnnxNode, flow: Flow, low: float, high: float, exact: bool = True) -> Flow:
+    """The tensor with no number below `low` or above `high`.
+
+    exact  the model says so; else its quantisation does, which saturates there
+    """
     if flow.sums is not None:
-        if low == 0:
-            return replace(flow.closed(node, high), quantised=flow.quantised)
-        return flow.limited(high) if flow.is_plain else flow
-    if flow.layers and flow.is_plain:
-        return flow.limited(high)
-    if low == 0 and ((flow.offset < 0).any() or (flow.scale < 0).any()):
-        raise ModelError(f"{node}: a ReLU with an offset before it, but no linear map; a chip has none")
-    if not math.isinf(high):
-        walk.notes.append(f"{node}: its limit of {high:.3g} is left out, since it is not one of a layer's activations")
+        return _sums_clamped(walk, node, flow, low, high, exact)
+    if flow.layers and flow.is_plain and not flow.cells and low <= 0 < high:
+        return flow if math.isinf(high) else _activations_clamped(flow, high)
+    return _checked(walk, node, flow, low, high, exact)
+
+
+def _sums_clamped(walk: Walk, node: OnnxNode, flow: Flow, low: float, high: float, exact: bool) -> Flow:
+    """At 0 they have their ReLU; elsewhere they wait for one."""
+    before, flow = flow.sums, flow.settled(node)
+    sums = flow.sums
+    assert before is not None and sums is not None
+    if before.high < sums.high == math.inf:
+        walk.notes.append(f"{node}: what {sums.node}'s quantisation saturates at is left out; it differs by neuron")
+    low, high = max(low, sums.low), min(high, sums.high)
+    if exact and not low <= 0 < high:
+        raise ModelError(f"{node}: clamps to {low:g} .. {high:g}; a chip's activations start at 0")
+    exact = sums.exact or (exact and not (math.isinf(low) and math.isinf(high)))
+    flow = replace(flow, sums=replace(sums, low=low, high=high, exact=exact))
+    return flow.closed(node) if low == 0 else flow
+
+
+def _activations_clamped(flow: Flow, high: float) -> Flow:
+    last = flow.layers[-1]
+    limit = high if last.limit is None else min(high, last.limit)
+    return replace(flow, layers=(*flow.layers[:-1], replace(last, limit=limit)))
+
+
+def _checked(walk: Walk, node: OnnxNode, flow: Flow, low: float, high: float, exact: bool) -> Flow:
+    """Of what is neither sums nor activations nothing can be clamped; mostly there is nothing to clamp."""
+    least, largest = flow.reach(0, flow.layers[-1].limit or math.inf) if flow.layers else flow.reach(*walk.pixels)
+    if low <= least and largest <= high:
+        return flow
+    where = f"{node}: clamps to {low:.4g} .. {high:.4g} what is from {least:.4g} to {largest:.4g}"
+    if exact:
+        raise ModelError(f"{where}, with no linear map before it; a chip has no ReLU there")
+    # Less than a hundredth is the rounding of the ends.
+    if low - least > 0.01 * (high - low) or largest - high > 0.01 * (high - low):
+        walk.notes.append(f"{where}; left out")
     return flow
 
 
@@ -51,12 +81,13 @@ def _clip(walk: Walk, node: OnnxNode) -> Flow:
 
 def _max_pool(walk: Walk, node: OnnxNode) -> Flow:
     flow = walk.as_map(node, walk.flow(node))
+    check_no_averages(node, flow)
     kernel, strides = (node.attribute(name, list[int]()) for name in ("kernel_shape", "strides"))
     others = any(node.attribute("pads", [0])) or node.attribute("ceil_mode", 0) or _auto_pads(node)
     if kernel != [2, 2] or strides != [2, 2] or others or set(node.attribute("dilations", [1])) != {1}:
         raise ModelError(
-            f"{node}: kernel {kernel}, strides {strides}{', padded' * bool(others)}; needed is 2 x 2, strides of 2, no "
-            "padding, dilation, ceil_mode"
+            f"{node}: kernel {kernel}, strides {strides}; needed is 2 x 2 with strides of 2, without padding, "
+            "dilation, ceil_mode"
         )
     scale, offset = flow.by_neuron(node)
     if (scale <= 0).any():
@@ -78,6 +109,12 @@ def _auto_pads(node: OnnxNode) -> bool:
     return bool(node.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID"))
 
 
+def global_average(node: OnnxNode, flow: Flow) -> Flow:
+    """Of a map."""
+    assert flow.shape is not None
+    return _averaged(node, flow, *flow.shape[:2])
+
+
 def _average_pool(walk: Walk, node: OnnxNode) -> Flow:
     flow = walk.as_map(node, walk.real(node))
     kernel, strides = (node.attribute(name, list[int]()) for name in ("kernel_shape", "strides"))
@@ -87,9 +124,7 @@ def _average_pool(walk: Walk, node: OnnxNode) -> Flow:
 
 
 def _global_average_pool(walk: Walk, node: OnnxNode) -> Flow:
-    flow = walk.as_map(node, walk.real(node))
-    assert flow.shape is not None
-    return _averaged(node, flow, *flow.shape[:2])
+    return global_average(node, walk.as_map(node, walk.real(node)))
 
 
 def _reduce_mean(walk: Walk, node: OnnxNode) -> Flow:
@@ -101,8 +136,7 @@ def _reduce_mean(walk: Walk, node: OnnxNode) -> Flow:
         raise ModelError(f"{node}: the mean over axes {axes!r:.80}; needed is one over rows and columns")
     last = over == [1, 2]
     flow = walk.as_map(node, flow.moved(lambda values: values.transpose(0, 3, 1, 2)) if last else flow)
-    assert flow.shape is not None
-    flow = _averaged(node, flow, *flow.shape[:2])
+    flow = global_average(node, flow)
     if not node.attribute("keepdims", 1):
         return flow.moved(lambda values: values.reshape(1, -1))
     return flow.moved(lambda values: values.transpose(0, 2, 3, 1)) if last else flow

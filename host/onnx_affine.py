@@ -62,7 +62,8 @@ def _div(walk: Walk, node: OnnxNode) -> Flow:
 def _normalise(walk: Walk, node: OnnxNode) -> Flow:
     """(x - mean) / sqrt(variance + epsilon) * gain + shift, channel by channel."""
     flow = walk.real(node)
-    if node.attribute("training_mode", 0):
+    # With more outputs an old one normalises by the batch.
+    if node.attribute("training_mode", 0) or len(node.outputs) > 1:
         raise ModelError(f"{node}: is in training mode; export the model in eval mode")
     arrays = [walk.array(node, number).astype(np.float64) for number in range(1, 5)]
     if any(values.shape != flow.index.shape[1:2] for values in arrays):

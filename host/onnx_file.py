@@ -18,11 +18,13 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from onnx.defs import onnx_opset_version
 
 from locallearn.quant.errors import ModelError
+from locallearn.quant.spec import MAX_INPUTS
 
 __all__ = ["OnnxFile", "OnnxInput", "OnnxNode", "read_onnx"]
 
-_MAX_BYTES = 1 << 26
-"""Of the file: 16 million weights, more than the block RAM of any FPGA with open tools has bits for."""
+_MAX_BYTES = 1 << 24
+"""Of the file: four million weights, many times what an FPGA with open tools has block RAM for. Reading one
+can take a hundred times its bytes."""
 
 _MAX_NUMBERS = 1 << 25
 """Of all constants together, those in other files and what is computed from them included."""
@@ -77,7 +79,8 @@ class OnnxNode:
     def attribute(self, name: str, default: Any) -> Any:
         """Raises ModelError where it is of another type than the default."""
         value = self.attributes.get(name, default)
-        if type(value) is not type(default):
+        fits = type(value) is type(default)
+        if not fits or (isinstance(value, list) and not all(isinstance(number, int) for number in value)):
             raise ModelError(f"{self}: {name} = {value!r:.80}: {_type_name(default)} is needed")
         return value
 
@@ -114,10 +117,6 @@ class OnnxFile:
         self.input = self._input([value for value in graph.input if value.name not in self._constants])
         self.outputs = [value.name for value in graph.output]
         self._check_order()
-
-    @property
-    def constants(self) -> list[str]:
-        return list(self._constants)
 
     def constant(self, name: str) -> NDArray[Any]:
         """Raises ModelError where its numbers are not what it says, or not finite."""
@@ -174,8 +173,11 @@ class OnnxFile:
         """Only from a file in the model's folder."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        path = (self._folder / location).resolve() if "\0" not in location else self._folder
-        if not location or not path.is_relative_to(self._folder) or path == self._folder:
+        try:
+            path = (self._folder / location).resolve()
+        except (OSError, RuntimeError, ValueError, TypeError):  # links in a circle, zeros in a name, no text at all
+            path = self._folder
+        if path == self._folder or not path.is_relative_to(self._folder):
             raise ModelError(f"{what}: is in {location!r:.200}; only files in the model's own folder are read")
         numbers = {}
         for key in ("offset", "length"):
@@ -216,11 +218,11 @@ class OnnxFile:
         sides = list(kind.shape.dim)
         shape = tuple(side.dim_value for side in sides[1:])
         known = kind.HasField("shape") and 1 <= len(shape) <= 3 and min(shape) > 0
-        if not known or math.prod(shape) > _MAX_NUMBERS:
+        if not known or math.prod(shape) > MAX_INPUTS:
             given = "x".join(side.dim_param or str(side.dim_value) for side in sides) or "unknown"
             raise ModelError(
                 f"{self.path}: input {value.name} has a shape of {given}; needed is a batch of images of known size, "
-                "batch x numbers, or batch x channels x rows x columns"
+                f"batch x numbers, or batch x channels x rows x columns, of at most {MAX_INPUTS} numbers each"
             )
         batch = sides[0].dim_value if sides[0].HasField("dim_value") else None
         if batch is not None and batch < 1:
@@ -301,5 +303,5 @@ def _attribute(attribute: AttributeProto) -> Any:
 
 
 def _type_name(value: object) -> str:
-    names = {int: "a whole number", float: "a number", str: "a text", list: "a list of numbers"}
+    names = {int: "a whole number", float: "a number", str: "a text", list: "a list of whole numbers"}
     return names[type(value)]

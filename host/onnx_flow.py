@@ -13,7 +13,7 @@ from locallearn.host.onnx_file import OnnxNode
 from locallearn.quant.errors import ModelError
 from locallearn.quant.layer_spec import ConvSpec, MapShape
 
-__all__ = ["Flow", "Sums", "check_finite", "in_order", "map_order"]
+__all__ = ["Flow", "Sums", "check_finite", "check_no_averages", "in_order", "map_order"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,7 +26,8 @@ class Sums:
     weights, biases  as those of `FloatLayer`, the outputs in their first order
     window           of a convolution
     shape            of its output, without pooling: rows, columns, channels
-    limit            what a ReLU will be clamped at, if nothing else comes before it
+    low, high        what the sums are clamped at, or -inf and inf
+    exact            the model says so; else its quantisation does, whose ends are wide enough for what it has seen
     resolution       the inputs are averages over so many rows and columns of cells; 0: they are not
     """
 
@@ -35,7 +36,9 @@ class Sums:
     biases: Floats
     window: ConvSpec | None = None
     shape: MapShape | None = None
-    limit: float = math.inf
+    low: float = -math.inf
+    high: float = math.inf
+    exact: bool = False
     resolution: int = 0
 
 
@@ -88,36 +91,60 @@ class Flow:
         """The tensor is `a`."""
         return bool((self.scale == 1).all() and (self.offset == 0).all())
 
-    def closed(self, node: OnnxNode, limit: float = math.inf) -> "Flow":
-        """Behind the ReLU of the sums."""
+    def settled(self, node: OnnxNode) -> "Flow":
+        """With scale and offset as part of the sums' weights and biases."""
         sums = self.sums
+        assert sums is not None
+        if self.is_plain:
+            return self
+        scale, offset = self.by_neuron(node)
+        if sums.window is not None and sums.window.pool > 1 and (scale < 0).any():
+            raise ModelError(f"{node}: a scale below 0 behind the pooling of {sums.node}; normalise before it")
+        ends = (sums.low, sums.high)
+        if ends != (-math.inf, math.inf):
+            if sums.exact and (scale[0] <= 0 or np.ptp(scale) or np.ptp(offset)):
+                raise ModelError(f"{node}: what {sums.node} was clamped at is not the same for all neurons behind it")
+            # Of quantised sums the ends are left out: all that the model has seen was between them.
+            ends = (
+                (ends[0] * scale[0] + offset[0], ends[1] * scale[0] + offset[0])
+                if sums.exact
+                else (-math.inf, math.inf)
+            )
+        weights, biases = sums.weights * scale[:, None], sums.biases * scale + offset
+        check_finite(sums.node, weights, biases)
+        sums = replace(sums, weights=weights, biases=biases, low=ends[0], high=ends[1])
+        return replace(self, sums=sums, scale=np.ones(self.index.shape), offset=np.zeros(self.index.shape))
+
+    def closed(self, node: OnnxNode) -> "Flow":
+        """Behind the ReLU of the sums."""
+        flow = self.settled(node)
+        sums = flow.sums
         assert sums is not None
         if sums.resolution:
             raise ModelError(f"{sums.node}: works on averages; on a chip only the last layer can")
-        scale, offset = self.by_neuron(node)
-        if self.is_plain:
-            limit = min(limit, sums.limit)
-        with np.errstate(all="ignore"):
-            weights, biases = sums.weights * scale[:, None], sums.biases * scale + offset
-        check_finite(sums.node, weights, biases)
-        layer = FloatLayer(sums.node.name, weights, biases, sums.window, None if math.isinf(limit) else limit)
-        return Flow(
-            (*self.layers, layer), self.index, np.ones(self.index.shape), np.zeros(self.index.shape), self.shape
-        )
+        if not sums.low <= 0 < sums.high:
+            raise ModelError(f"{node}: clamps to {sums.low:g} .. {sums.high:g}; a chip's activations start at 0")
+        limit = None if math.isinf(sums.high) else sums.high
+        layer = FloatLayer(sums.node.name, sums.weights, sums.biases, sums.window, limit)
+        return replace(flow, layers=(*self.layers, layer), sums=None)
 
-    def limited(self, limit: float) -> "Flow":
-        """With the activations, or the sums, clamped there too."""
-        if self.sums is not None:
-            return replace(self, sums=replace(self.sums, limit=min(limit, self.sums.limit)))
-        last = self.layers[-1]
-        least = limit if last.limit is None else min(limit, last.limit)
-        return replace(self, layers=(*self.layers[:-1], replace(last, limit=least)))
+    def reach(self, low: float, high: float) -> tuple[float, float]:
+        """The least and the largest number of the tensor where those of `a` are from low to high."""
+        with np.errstate(invalid="ignore"):
+            # A scale of 0 makes nothing of infinity.
+            ends = np.stack([np.where(self.scale == 0, 0, self.scale * end) for end in (low, high)]) + self.offset
+        return float(ends.min()), float(ends.max())
 
 
 def check_finite(node: OnnxNode, *arrays: NDArray[Any]) -> None:
     for values in arrays:
         if not np.isfinite(values).all():
             raise ModelError(f"{node}: its weights, with what is done to their sums, are not finite")
+
+
+def check_no_averages(node: OnnxNode, flow: Flow) -> None:
+    if flow.cells:
+        raise ModelError(f"{node}: works on averages; on a chip only the last layer can")
 
 
 def map_order(shape: MapShape) -> Ints:

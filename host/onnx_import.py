@@ -30,14 +30,19 @@ _OPERATORS = LINEAR | AFFINE | ACTIVATION | QUANTISED | LAYOUT
 _GREY = 0.25
 """With a mean pixel above, the inputs of a convolution are signed: their zero is nearer to that with which it pads."""
 
-_ANSWERS = {"Softmax", "LogSoftmax", "ArgMax", "TopK", "QLinearSoftmax"}
+_ANSWERS = {("", "Softmax"), ("", "LogSoftmax"), ("", "ArgMax"), ("", "TopK"), ("com.microsoft", "QLinearSoftmax")}
 """What scores go to in the end."""
 
-_BEHIND_ANSWERS = _ANSWERS | {
-    *("ArrayFeatureExtractor", "ZipMap", "Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"),
-    *("Gather", "ReduceMax", "QuantizeLinear", "DequantizeLinear"),
+_LABELS = ("ai.onnx.ml", "ArrayFeatureExtractor")
+
+_BEHIND_ANSWERS = {
+    *_ANSWERS,
+    _LABELS,
+    ("ai.onnx.ml", "ZipMap"),
+    *(("", kind) for kind in ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")),
+    *(("", kind) for kind in ("ReduceMax", "QuantizeLinear", "DequantizeLinear")),
 }
-"""What may follow these."""
+"""What may follow these: it tells the same in another way."""
 
 _INSTEAD = {
     **dict.fromkeys(
@@ -79,22 +84,22 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a model takes for a pixel: (pixel / 255 - mean) / std, one number each or one a channel."""
+    """What a model takes for a pixel: (pixel / 255 - mean) / std, one number each or one a channel.
+
+    With a `std` of None models of bytes take the pixels themselves, others pixel / 255 - mean.
+    """
 
     mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    std: tuple[float, ...] | None = None
 
 
-def from_onnx(file: OnnxFile, scaling: Scaling | None = None) -> FloatNetwork:
-    """The network in float.
+_PLAIN = Scaling()
 
-    scaling  None: models of bytes take the pixels themselves, others pixel / 255
 
-    Raises ModelError, naming the node and what would do, for what a chip cannot compute.
-    """
-    scaling = scaling or Scaling(std=(1 / 255,) if file.input.is_bytes else (1.0,))
+def from_onnx(file: OnnxFile, scaling: Scaling = _PLAIN) -> FloatNetwork:
+    """The network in float. Raises ModelError, naming the node and what would do, for what a chip cannot compute."""
     signed = float(np.mean(scaling.mean)) > _GREY and any(node.kind in ("Conv", "QLinearConv") for node in file.nodes)
-    walk = Walk(file)
+    walk = Walk(file, (-1, 127 / 128) if signed else (0, 255 / 256))
     walk.values[file.input.name] = _image(walk, scaling, signed)
     for node in file.nodes:
         made = _evaluate(walk, node)
@@ -114,10 +119,11 @@ def _image(walk: Walk, scaling: Scaling, signed: bool) -> Flow:
         index = map_order((sides[0], sides[1], channels))
     else:
         channels, index = 1, in_order(shape[0])
-    for name, values in (("mean", scaling.mean), ("std", scaling.std)):
+    deviation = scaling.std or (1 / 255 if walk.file.input.is_bytes else 1.0,)
+    for name, values in (("mean", scaling.mean), ("std", deviation)):
         if len(values) not in (1, channels):
             raise ModelError(f"{name}: {len(values)} numbers for {channels} channels; needed is one, or one each")
-    mean, std = (np.broadcast_to(values, channels) for values in (scaling.mean, scaling.std))
+    mean, std = (np.broadcast_to(values, channels) for values in (scaling.mean, deviation))
     zero = 128 if signed else 0
     step, start = (256 - zero) / 255 / std, (zero / 255 - mean) / std
     spread = [np.broadcast_to(v[:, None, None] if walk.image else v, index.shape) for v in (step, start)]
@@ -133,17 +139,22 @@ def _evaluate(walk: Walk, node: OnnxNode) -> Flow | Answer | NDArray[Any] | Mode
     inputs = [walk.values.get(name) for name in node.inputs]
     answers = [value for value in inputs if isinstance(value, Answer)]
     flows = [value for value in inputs if isinstance(value, Flow)]
+    kind = (node.domain, node.kind)
     if answers:
-        if node.kind not in _BEHIND_ANSWERS:
-            raise ModelError(f"{node}: stands behind {', '.join(sorted(_ANSWERS))}; there a chip has come to its end")
+        if kind not in _BEHIND_ANSWERS:
+            raise ModelError(f"{node}: stands behind the softmax or the best class; there a chip has come to its end")
+        if kind == _LABELS:
+            _note_labels(walk, node, answers[0])
         return answers[0]
     if not flows:
         return _constant(walk, node)
-    if node.kind == "Shape" and not node.attributes:
+    if kind == ("", "Shape") and not node.attributes:
         return np.array(flows[0].index.shape)
-    if node.kind in _ANSWERS:
+    if kind in _ANSWERS:
+        if not node.attribute("largest", 1):
+            raise ModelError(f"{node}: asks for the smallest scores; a chip's answer is the largest")
         return Answer(flows[0])
-    operator = _OPERATORS.get((node.domain, node.kind))
+    operator = _OPERATORS.get(kind)
     if operator is None:
         raise ModelError(f"{node}: cannot be imported; {_INSTEAD.get(node.kind, 'the README says what can')}")
     if len(flows) > 1:
@@ -151,7 +162,19 @@ def _evaluate(walk: Walk, node: OnnxNode) -> Flow | Answer | NDArray[Any] | Mode
     with np.errstate(all="ignore"):
         made = operator(walk, node)
     check_finite(node, made.scale, made.offset)
+    walk.file.spend(str(node), made.index.size)
     return made
+
+
+def _note_labels(walk: Walk, node: OnnxNode, answer: Answer) -> None:
+    """Of classes that are not called by their numbers."""
+    try:
+        labels = walk.array(node, 0).ravel()
+        counted = np.array_equal(labels, np.arange(answer.scores.index.shape[-1]))
+    except ModelError:  # texts
+        counted = False
+    if not counted:
+        walk.notes.append(f"{node}: calls the classes by other names; here they are counted from 0, in the same order")
 
 
 def _constant(walk: Walk, node: OnnxNode) -> NDArray[Any] | ModelError:
@@ -183,6 +206,8 @@ def _scores(walk: Walk) -> Flow:
 
 def _network(walk: Walk, flow: Flow, signed: bool) -> FloatNetwork:
     sums = flow.sums
+    if sums is not None and sums.exact:
+        raise ModelError(f"{sums.node}: its sums, the scores, are clamped; a chip's are not")
     if sums is None or sums.window is not None or flow.index.ndim != 2:
         last = "a ReLU" if sums is None else str(sums.node)
         raise ModelError(f"{walk.file.path}: ends with {last}; needed is a dense layer with a sum for each class")

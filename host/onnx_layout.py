@@ -19,6 +19,12 @@ def _same(walk: Walk, node: OnnxNode) -> Flow:
     return walk.flow(node)
 
 
+def _dropout(walk: Walk, node: OnnxNode) -> Flow:
+    if node.has_input(2) and walk.number(node, 2):
+        raise ModelError(f"{node}: is in training mode; export the model in eval mode")
+    return walk.flow(node)
+
+
 def _cast(walk: Walk, node: OnnxNode) -> Flow:
     if node.attribute("to", 0) not in _FLOATS:
         raise ModelError(f"{node}: makes integers of what it gets; QuantizeLinear can be imported")
@@ -39,13 +45,15 @@ def _reshape(walk: Walk, node: OnnxNode) -> Flow:
 
 def _flatten(walk: Walk, node: OnnxNode) -> Flow:
     flow = walk.flow(node)
-    axis = _checked(node, flow, [node.attribute("axis", 1)], flow.index.ndim + 1)[0]
+    axis, rank = node.attribute("axis", 1), flow.index.ndim
+    axis = rank if axis == rank else _checked(node, flow, [axis], rank)[0]
     return _shaped(node, flow, [math.prod(flow.index.shape[:axis]), -1])
 
 
 def _squeeze(walk: Walk, node: OnnxNode) -> Flow:
     flow = walk.flow(node)
-    axes = _axes(walk, node, flow, flow.index.ndim)
+    given = node.attribute("axes", list[int]()) or (walk.array(node, 1).ravel().tolist() if node.has_input(1) else [])
+    axes = _checked(node, flow, given, flow.index.ndim)
     if not axes:
         axes = [axis for axis, side in enumerate(flow.index.shape) if side == 1 and axis]
     return _shaped(node, flow, [side for axis, side in enumerate(flow.index.shape) if axis not in axes])
@@ -70,12 +78,6 @@ def _transpose(walk: Walk, node: OnnxNode) -> Flow:
     return flow.moved(lambda values: values.transpose(order))
 
 
-def _axes(walk: Walk, node: OnnxNode, flow: Flow, rank: int) -> list[int]:
-    """An attribute in old opsets, an input in new ones; none at all is possible."""
-    given = node.attribute("axes", list[int]()) or (walk.array(node, 1).ravel().tolist() if node.has_input(1) else [])
-    return _checked(node, flow, given, rank)
-
-
 def _checked(node: OnnxNode, flow: Flow, axes: Sequence[int], rank: int) -> list[int]:
     """Counted from 0."""
     if len(axes) > rank or any(not -rank <= axis < rank for axis in axes) or rank > 8:
@@ -97,7 +99,7 @@ def _shaped(node: OnnxNode, flow: Flow, shape: Sequence[int]) -> Flow:
 
 LAYOUT: dict[tuple[str, str], Operator] = {
     ("", "Identity"): _same,
-    ("", "Dropout"): _same,
+    ("", "Dropout"): _dropout,
     ("", "Cast"): _cast,
     ("", "Reshape"): _reshape,
     ("", "Flatten"): _flatten,

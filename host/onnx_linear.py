@@ -1,5 +1,6 @@
 """Linear maps of imported models: dense layers and convolutions."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.host.onnx_file import OnnxNode
-from locallearn.host.onnx_flow import Flow, Sums, check_finite, in_order, map_order
+from locallearn.host.onnx_flow import Flow, Sums, check_finite, check_no_averages, in_order, map_order
 from locallearn.host.onnx_walk import Operator, Walk, described
 from locallearn.quant.errors import ModelError, SpecError
 from locallearn.quant.layer_spec import ConvSpec, MapShape
+from locallearn.quant.spec import MAX_INPUTS
 
 __all__ = ["LINEAR", "convolution", "dense"]
 
@@ -34,6 +36,7 @@ def dense(walk: Walk, node: OnnxNode, flow: Flow, matrix: NDArray[Any], biases: 
 def convolution(walk: Walk, node: OnnxNode, flow: Flow, kernels: NDArray[Any], biases: NDArray[Any] | None) -> Flow:
     """With kernels (channels, channels of the input, rows, columns)."""
     flow = walk.as_map(node, flow)
+    check_no_averages(node, flow)
     shape = flow.shape
     assert shape is not None
     group = node.attribute("group", 1)
@@ -60,8 +63,9 @@ def convolution(walk: Walk, node: OnnxNode, flow: Flow, kernels: NDArray[Any], b
 def _biases(node: OnnxNode, biases: NDArray[Any] | None, outputs: int) -> Floats:
     if biases is None:
         return np.zeros(outputs)
-    if biases.size not in (1, outputs):
-        raise ModelError(f"{node}: biases of shape {biases.shape} for {outputs} outputs")
+    ahead = biases.shape[:-1]
+    if math.prod(ahead) != 1 or biases.size not in (1, outputs):
+        raise ModelError(f"{node}: biases of shape {biases.shape} for {outputs} outputs; one each is needed")
     spread: Floats = np.broadcast_to(biases.astype(np.float64).ravel(), outputs)
     return spread
 
@@ -89,6 +93,9 @@ def _window(node: OnnxNode, kernels: Sequence[int], shape: MapShape) -> ConvSpec
         window.check_map("convolution", shape)
     except SpecError as error:
         raise ModelError(f"{node}: {error}") from None
+    size = math.prod(window.output(shape))
+    if size > MAX_INPUTS:
+        raise ModelError(f"{node}: makes {size} numbers of an image, at most {MAX_INPUTS} are possible")
     return window
 
 

@@ -6,11 +6,13 @@ which exporters hide the ReLU.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
-from locallearn.host.onnx_activation import clamped
+from locallearn.host.onnx_activation import clamped, global_average
 from locallearn.host.onnx_affine import with_offset
 from locallearn.host.onnx_file import OnnxNode
 from locallearn.host.onnx_flow import Flow
@@ -34,16 +36,23 @@ def _dequantise(walk: Walk, node: OnnxNode) -> Flow:
 def _quantised(walk: Walk, node: OnnxNode, flow: Flow, number: int) -> Flow:
     """By the scale that is the node's input of this number, and the zero point behind it."""
     scale = walk.number(node, number)
-    zero = walk.array(node, number + 1) if node.has_input(number + 1) else np.zeros((), np.uint8)
+    zero = walk.array(node, number + 1) if node.has_input(number + 1) else _no_zero_point(node)
     if zero.size != 1 or zero.dtype.kind not in "iu" or not 0 < scale < math.inf:
         raise ModelError(
             f"{node}: a scale of {scale:g}, a zero point of shape {zero.shape} and {zero.dtype}; needed are a number "
             "above 0 and an integer"
         )
     point, ends = int(zero.reshape(())), np.iinfo(zero.dtype)
-    if flow.layers or flow.sums is not None:
-        flow = clamped(walk, node, flow, (int(ends.min) - point) * scale, (int(ends.max) - point) * scale)
+    flow = clamped(walk, node, flow, (int(ends.min) - point) * scale, (int(ends.max) - point) * scale, exact=False)
     return replace(flow, quantised=(scale, point))
+
+
+def _no_zero_point(node: OnnxNode) -> NDArray[Any]:
+    """0, of the type that the node names."""
+    kind = node.attribute("output_dtype", 0) or TensorProto.UINT8
+    if kind not in (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16):
+        raise ModelError(f"{node}: output_dtype = {kind}; needed are integers of 8 or 16 bits")
+    return np.zeros((), helper.tensor_dtype_to_np_dtype(kind))
 
 
 def _dequantised(walk: Walk, node: OnnxNode, flow: Flow, number: int) -> Flow:
@@ -109,6 +118,13 @@ def _qlinear_add(walk: Walk, node: OnnxNode) -> Flow:
     return _quantised(walk, node, with_offset(node, flow, _weights(walk, node, other, 0)), 6)
 
 
+def _qlinear_global_average_pool(walk: Walk, node: OnnxNode) -> Flow:
+    flow = _dequantised(walk, node, walk.flow(node), 1)
+    if node.attribute("channels_last", 0):
+        raise ModelError(f"{node}: has the channels last; needed are channels first")
+    return _quantised(walk, node, global_average(node, walk.as_map(node, flow)), 3)
+
+
 _MICROSOFT = "com.microsoft"
 
 QUANTISED: dict[tuple[str, str], Operator] = {
@@ -120,5 +136,6 @@ QUANTISED: dict[tuple[str, str], Operator] = {
     ("", "QLinearMatMul"): _qlinear_matmul,
     (_MICROSOFT, "QGemm"): _qgemm,
     (_MICROSOFT, "QLinearAdd"): _qlinear_add,
+    (_MICROSOFT, "QLinearGlobalAveragePool"): _qlinear_global_average_pool,
 }
 """By domain and type; com.microsoft's are what onnxruntime's quantiser makes."""

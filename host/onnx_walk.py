@@ -29,11 +29,13 @@ class Walk:
     """The tensors so far, by name.
 
     values  what depends on the image, what follows from scores, constants; or why a constant is not known
+    pixels  the least and the largest number of the chip's input
     image   channels, rows and columns, where the model sees them
     notes   what is not quite as the model has it
     """
 
     file: OnnxFile
+    pixels: tuple[float, float]
     values: dict[str, Flow | Answer | NDArray[Any] | ModelError] = field(default_factory=dict)
     image: tuple[int, int, int] | None = None
     notes: list[str] = field(default_factory=list)

@@ -78,11 +78,17 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Quantised:
-    """The description, what a chip of it begins with as `NetworkPlan.arrays` lists it, and what it cost."""
+    """The description, what a chip of it begins with as `NetworkPlan.arrays` lists it, and what it cost.
+
+    temperature  the model's scores are so many times the chip's, whose classifier cannot be larger
+    score_snr    signal to noise of the scores' differences, in dB, as that of activations
+    """
 
     spec: NetworkSpec
     arrays: list[NDArray[np.int32]]
     layers: list[LayerReport]
+    temperature: float
+    score_snr: float | None
 
 
 def quantise(
@@ -111,7 +117,8 @@ def quantise(
     activations = model.run(integers).activations
     features = [_features(layer, values) for layer, values in zip(plan.layers, activations, strict=True)]
     logits = [_fitted(seen, labels, network.classes) for seen in features[:-1]]
-    logits.append(_last(network, plan.layers[-1], units[-1], features[-1]))
+    last, temperature = _fitting(plan.layers[-1], _last(network, plan.layers[-1], units[-1], features[-1]))
+    logits.append(last)
     inputs = [integers, *activations]
     fitted = [_classifier(*known) for known in zip(plan.layers, inputs, features, logits, strict=False)]
 
@@ -125,7 +132,10 @@ def quantise(
             LayerReport(layer.name, ints.size, unit, weight_snr, round(100 * clipped, 4), _snr(wanted, given))
         )
     spec = replace(spec, layers=tuple(layer for layer, _ in fitted))
-    return Quantised(spec, [*weights, *(matrix for _, matrix in fitted)], reports)
+    wanted = network.logits(real_inputs(network, pixels))
+    given = features[-1] @ _logits(NetworkPlan(spec).layers[-1], fitted[-1][1]) * temperature
+    score_snr = _snr(wanted - wanted.mean(axis=1, keepdims=True), given - given.mean(axis=1, keepdims=True))
+    return Quantised(spec, [*weights, *(matrix for _, matrix in fitted)], reports, temperature, score_snr)
 
 
 def _activations(network: FloatNetwork, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -257,8 +267,8 @@ def _features(plan: LayerPlan, activations: NDArray[np.uint8]) -> Ints:
 
 
 def _last(network: FloatNetwork, plan: LayerPlan, unit: float, features: Ints) -> Floats:
-    """The logits' weights (features, classes), by integers."""
-    matrix = network.matrix * unit
+    """The logits' weights (features, classes), by integers; only differences count: a feature's are 0 in the mean."""
+    matrix: Floats = unit * (network.matrix - network.matrix.mean(axis=1, keepdims=True))
     if isinstance(plan, ConvPlan):
         # The chip divides a cell's sum by a power of two.
         matrix = matrix * (2.0**plan.cell_shift / math.prod(plan.cell))
@@ -267,8 +277,22 @@ def _last(network: FloatNetwork, plan: LayerPlan, unit: float, features: Ints) -
     neurons = network.layers[-1].neurons
     by_place = np.pad(matrix.reshape(-1, neurons, network.classes), ((0, 0), (0, 1), (0, 0)))
     # At the first place; it is the same everywhere.
-    by_place[0, -1] = network.biases / max(1, features[0, neurons])
+    by_place[0, -1] = (network.biases - network.biases.mean()) / max(1, features[0, neurons])
     return by_place.reshape(-1, network.classes)
+
+
+def _fitting(plan: LayerPlan, logits: Floats) -> tuple[Floats, float]:
+    """The same, divided by the power of two with which no entry is beyond the classifier's, and that."""
+    room = _UNIT * plan.classifier.format.max / 2.0**plan.classifier.format.fraction
+    largest = float(np.abs(logits).max())
+    temperature = 2.0 ** max(0, math.ceil(math.log2(largest / room))) if largest else 1.0
+    return logits / temperature, temperature
+
+
+def _logits(plan: LayerPlan, matrix: NDArray[np.int32]) -> Floats:
+    """What a classifier's entries add to logits."""
+    weights: Floats = matrix / 2.0**plan.classifier.format.fraction * _UNIT / 2.0**plan.score_shift
+    return weights
 
 
 def _fitted(features: Ints, labels: NDArray[np.int64], classes: int) -> Floats:

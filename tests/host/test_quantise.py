@@ -103,24 +103,25 @@ def test_weights_and_biases_are_the_models(network: FloatNetwork, weight_bits: i
 @settings(max_examples=60, deadline=None)
 @given(network=networks())
 def test_scores_are_the_models_logits(network: FloatNetwork) -> None:
-    """Of the chip's activations: a unit of the softmax is a quarter of an octave, biases included."""
+    """Of the chip's activations: a unit of the softmax is a quarter of an octave; with biases, divided if large."""
     pixels, labels = samples(network, 20)
     made = quantise(network, "made", pixels, labels, 16)
     plan = GoldenNetwork(made.spec).plan.layers[-1]
     unit, neurons = made.layers[-1].unit, network.layers[-1].neurons
     logit = math.log(2) / 4 / 2.0**plan.score_shift
     matrix = made.arrays[-1] / 2.0**plan.classifier.format.fraction
-    if np.abs(made.arrays[-1]).max() >= plan.classifier.format.max:
-        return
-    assert np.abs(matrix).max() >= 1 or plan.score_shift in (0, 16)
+    assert np.abs(matrix).max() >= 1 or plan.score_shift == 16
+    assert made.temperature == 1 or plan.score_shift == 0
     for trace in run(made, pixels):
         features = trace[-1].features.reshape(-1, plan.neurons)[:, :neurons].ravel() * unit
         if isinstance(plan, ConvPlan):
             features *= 2.0**plan.cell_shift / math.prod(plan.cell)
-        logits = features @ network.matrix + network.biases
+        logits = (features @ network.matrix + network.biases) / made.temperature
         # Half a unit of every entry, and the bits that scores lose.
         error = 0.5 * trace[-1].features.sum() / 2.0**plan.classifier.format.fraction / 2 + 1
-        np.testing.assert_allclose(trace[-1].scores * logit, logits, 1e-9, error * logit)
+        given = trace[-1].scores * logit
+        # What all classes share says nothing.
+        np.testing.assert_allclose(given - given.mean(), logits - logits.mean(), 1e-9, 2 * error * logit)
 
 
 def test_activations_follow_the_model() -> None:
@@ -140,6 +141,23 @@ def test_activations_follow_the_model() -> None:
         noise = np.square(given - wanted[index]).mean() / np.square(wanted[index]).mean()
         assert -10 * math.log10(noise) == pytest.approx(layer.activation_snr, abs=0.02)
         assert layer.activation_snr > 40
+
+
+def test_scores_that_are_too_large_are_divided() -> None:
+    """Whatever is added to those of all classes."""
+    rng = np.random.default_rng(4)
+    layer = FloatLayer("a", rng.normal(size=(30, 20)), rng.normal(size=30))
+    matrix = rng.normal(size=(30, CLASSES))
+    plain, large = (
+        FloatNetwork(None, 20, False, (layer,), by * matrix + more, by * np.ones(CLASSES) + more)
+        for by, more in ((1, 0), (1000, 10_000))
+    )
+    pixels, labels = samples(plain, 300)
+    found = [quantise(network, "made", pixels, labels, 12) for network in (plain, large)]
+    assert found[0].temperature == 1 < found[1].temperature
+    assert found[1].score_snr is not None and found[1].score_snr > 35
+    answers = [[trace[-1].predicted for trace in run(made, pixels)] for made in found]
+    assert (np.array(answers[0]) != answers[1]).sum() <= 6
 
 
 def test_a_network_that_is_dead_can_be_imported() -> None:
