@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto
 from onnx.defs import onnx_opset_version
 
+from locallearn.host.onnx_constants import FLOATS, Constants
 from locallearn.quant.errors import ModelError
 from locallearn.quant.spec import MAX_INPUTS
 
@@ -26,39 +25,10 @@ _MAX_BYTES = 1 << 24
 """Of the file: four million weights, many times what an FPGA with open tools has block RAM for. Reading one
 can take a hundred times its bytes."""
 
-_MAX_NUMBERS = 1 << 25
-"""Of all constants together, those in other files and what is computed from them included."""
-
 _MAX_NODES = 10_000
-
-_MAX_RANK = 8
 
 _OLDEST_OPSET = 7
 """From here on operators broadcast as NumPy does."""
-
-_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
-_STORED: dict[int, str] = {
-    TensorProto.FLOAT: "float_data",
-    TensorProto.DOUBLE: "double_data",
-    TensorProto.INT64: "int64_data",
-    TensorProto.UINT32: "uint64_data",
-    TensorProto.UINT64: "uint64_data",
-}
-"""Where numbers are that are not bytes; in int32_data, but for these types."""
-
-_KINDS: dict[int, str] = {number: name for name, number in TensorProto.DataType.items()}
-
-_TYPES = _FLOATS | {
-    TensorProto.INT8,
-    TensorProto.UINT8,
-    TensorProto.INT16,
-    TensorProto.UINT16,
-    TensorProto.INT32,
-    TensorProto.UINT32,
-    TensorProto.INT64,
-    TensorProto.UINT64,
-    TensorProto.BOOL,
-}
 
 
 @dataclass(frozen=True)
@@ -99,107 +69,22 @@ class OnnxInput:
 
 
 class OnnxFile:
-    """The parts of a model; constants become arrays when they are asked for."""
+    """The parts of a model."""
 
     def __init__(self, path: Path, model: onnx.ModelProto) -> None:
         graph = model.graph
         self.path = path
         self.producer = f"{model.producer_name} {model.producer_version}".strip() or "unknown"
         self.opset = _opset(path, model)
-        self._folder = path.resolve().parent
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._left = _MAX_NUMBERS
+        self.constants = Constants(path, graph.initializer)
         if graph.sparse_initializer:
             raise ModelError(f"{path}: has sparse constants; needed are dense ones")
         if len(graph.node) > _MAX_NODES:
             raise ModelError(f"{path}: has {len(graph.node)} nodes, at most {_MAX_NODES} are read")
         self.nodes = [self._node(node) for node in graph.node]
-        self.input = self._input([value for value in graph.input if value.name not in self._constants])
+        self.input = self._input([value for value in graph.input if value.name not in self.constants.names])
         self.outputs = [value.name for value in graph.output]
         self._check_order()
-
-    def constant(self, name: str) -> NDArray[Any]:
-        """Raises ModelError where its numbers are not what it says, or not finite."""
-        return self.array(self._constants[name])
-
-    def array(self, tensor: TensorProto) -> NDArray[Any]:
-        """The numbers of a constant; floats as float64."""
-        what = f"{self.path}: constant {tensor.name!r}"
-        shape = tuple(tensor.dims)
-        if len(shape) > _MAX_RANK or min(shape, default=0) < 0:
-            raise ModelError(f"{what}: a shape of {shape!r:.80} is not possible")
-        count = math.prod(shape)
-        if tensor.data_type not in _TYPES:
-            raise ModelError(
-                f"{what}: is of type {_KINDS.get(tensor.data_type, tensor.data_type)}; "
-                "needed are floats, integers of 8 to 64 bits, or BOOL"
-            )
-        self.spend(what, count)
-        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        if tensor.data_location == TensorProto.EXTERNAL:
-            values = np.frombuffer(self._external(tensor, count * kind.itemsize, what), kind.newbyteorder("<"))
-        elif tensor.HasField("raw_data"):
-            self._check_size(what, len(tensor.raw_data), count * kind.itemsize, "bytes")
-            values = np.frombuffer(tensor.raw_data, kind.newbyteorder("<"))
-        else:
-            stored = getattr(tensor, _STORED.get(int(tensor.data_type), "int32_data"))
-            self._check_size(what, len(stored), count, "numbers")
-            try:
-                values = numpy_helper.to_array(tensor)
-            except (ValueError, TypeError, OverflowError) as error:
-                raise ModelError(f"{what}: cannot be read: {error}") from None
-        values = values.reshape(shape)
-        if tensor.data_type not in _FLOATS:
-            return values
-        values = values.astype(np.float64)
-        # A limit may be infinite.
-        wrong = np.isnan(values) if count == 1 else ~np.isfinite(values)
-        if wrong.any():
-            place = [int(i) for i in np.argwhere(wrong)[0]]
-            raise ModelError(f"{what}: {values[tuple(place)]} at {place}; needed are finite numbers")
-        return values
-
-    def spend(self, what: str, numbers: int) -> None:
-        """Of the numbers that a model may have. Raises ModelError where none are left for this."""
-        self._left -= numbers
-        if self._left < 0:
-            raise ModelError(f"{what}: with it there are more than {_MAX_NUMBERS} numbers; no chip holds so many")
-
-    def _check_size(self, what: str, given: int, needed: int, unit: str) -> None:
-        if given != needed:
-            raise ModelError(f"{what}: has {given} {unit}, its shape needs {needed}")
-
-    def _external(self, tensor: TensorProto, size: int, what: str) -> bytes:
-        """Only from a file in the model's folder."""
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "")
-        try:
-            path = (self._folder / location).resolve()
-        except (OSError, RuntimeError, ValueError, TypeError):  # links in a circle, zeros in a name, no text at all
-            path = self._folder
-        if path == self._folder or not path.is_relative_to(self._folder):
-            raise ModelError(f"{what}: is in {location!r:.200}; only files in the model's own folder are read")
-        numbers = {}
-        for key in ("offset", "length"):
-            text = entries.get(key, "0" if key == "offset" else str(size))
-            if not (text.isascii() and text.isdigit() and len(text) < 20):
-                raise ModelError(f"{what}: {key} = {text!r:.80} of its external data: must be a whole number")
-            numbers[key] = int(text)
-        self._check_size(what, numbers["length"], size, "bytes")
-        try:
-            # A pipe or a device would never end.
-            if not path.is_file():
-                raise ModelError(f"{what}: {location} is not in the model's folder; it belongs to the model")
-            there = path.stat().st_size
-            if numbers["offset"] + size > there:
-                raise ModelError(
-                    f"{what}: bytes {numbers['offset']} to {numbers['offset'] + size} of {location}, which has {there}"
-                )
-            with path.open("rb") as file:
-                file.seek(numbers["offset"])
-                return file.read(size)
-        except OSError as error:
-            raise ModelError(f"{what}: {location}: cannot be read: {error.strerror}") from None
 
     def _node(self, node: onnx.NodeProto) -> OnnxNode:
         name = node.name or next(iter(node.output), "") or "without a name"
@@ -213,7 +98,7 @@ class OnnxFile:
             raise ModelError(f"{self.path}: inputs: {names}; a network has one, the images")
         (value,) = inputs
         kind = value.type.tensor_type
-        if kind.elem_type not in _FLOATS | {TensorProto.UINT8}:
+        if kind.elem_type not in FLOATS | {TensorProto.UINT8}:
             raise ModelError(f"{self.path}: input {value.name} is not of floats or uint8")
         sides = list(kind.shape.dim)
         shape = tuple(side.dim_value for side in sides[1:])
@@ -231,7 +116,7 @@ class OnnxFile:
 
     def _check_order(self) -> None:
         """Every tensor comes from one place, and before it is needed: so no graph has a cycle."""
-        known = {self.input.name, *self._constants, ""}
+        known = {self.input.name, *self.constants.names, ""}
         for node in self.nodes:
             for name in node.inputs:
                 if name not in known:

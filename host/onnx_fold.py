@@ -27,7 +27,7 @@ def fold(file: OnnxFile, node: OnnxNode, inputs: Sequence[NDArray[Any] | None]) 
     if node.kind == "Constant":
         return _constant(file, node)
     given = [values for values in inputs if values is not None]
-    file.spend(str(node), _most(node, given))
+    file.constants.spend(str(node), _most(node, given))
     names = [name for name in node.inputs if name]
     try:
         with np.errstate(all="ignore"):
@@ -43,7 +43,7 @@ def fold(file: OnnxFile, node: OnnxNode, inputs: Sequence[NDArray[Any] | None]) 
 def _constant(file: OnnxFile, node: OnnxNode) -> NDArray[Any]:
     for name, value in node.attributes.items():
         if name == "value" and value is not None:
-            return file.array(value)
+            return file.constants.array(value)
         if name in ("value_int", "value_ints", "value_float", "value_floats"):
             return np.asarray(value, np.int64 if "int" in name else np.float64)
     raise ModelError(f"{node}: has no value that is an array of numbers")

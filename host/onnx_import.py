@@ -162,7 +162,7 @@ def _evaluate(walk: Walk, node: OnnxNode) -> Flow | Answer | NDArray[Any] | Mode
     with np.errstate(all="ignore"):
         made = operator(walk, node)
     check_finite(node, made.scale, made.offset)
-    walk.file.spend(str(node), made.index.size)
+    walk.file.constants.spend(str(node), made.index.size)
     return made
 
 

@@ -43,7 +43,7 @@ class Walk:
     def value(self, name: str) -> Flow | Answer | NDArray[Any]:
         """Raises ModelError where it is not known."""
         if name not in self.values:
-            self.values[name] = self.file.constant(name)
+            self.values[name] = self.file.constants[name]
         value = self.values[name]
         if isinstance(value, ModelError):
             raise value
