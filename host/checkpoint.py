@@ -8,6 +8,7 @@ the other is whole.
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -120,9 +121,10 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Of a run that is complete."""
+    """Of a run that is complete; where they cannot be, they do no harm."""
     for name in _NAMES:
-        (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / name).unlink()
 
 
 def _load(path: Path) -> Checkpoint:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from locallearn.fpga.estimate_activity import Activity, counted, expected
 from locallearn.host import datasets
 from locallearn.host.augment import check as check_images
-from locallearn.host.checkpoint import newest_checkpoint
+from locallearn.host.checkpoint import newest_checkpoint, remove_checkpoints
 from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import ChipDevice, Device
@@ -147,6 +147,8 @@ def _resume(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         raise UsageError(f"--resume goes on as the run began: leave out {', '.join(given)}")
     run = Run(args.resume)
     if run.has_report and run.report.get("interrupted") is False:
+        # They are there still if it was killed as it came to its end.
+        remove_checkpoints(run.path)
         terminal.say(f"{run.path} is complete")
         return run.report, None
     checkpoint, damaged = newest_checkpoint(run.path)
