@@ -16,6 +16,7 @@ from locallearn.host.commands import Outcome
 from locallearn.host.link import DEFAULT_BAUD
 from locallearn.host.plots import FORMATS
 from locallearn.host.terminal import Terminal
+from locallearn.host.train import CHECKPOINT_EVERY
 from locallearn.quant.errors import InterruptedRun, LocalLearnError
 from locallearn.quant.spec import preset_names
 
@@ -129,7 +130,7 @@ def _add_data(command: argparse.ArgumentParser, default: str) -> None:
     _add_data_dir(command, "where data sets are")
 
 
-def _add_device(command: argparse.ArgumentParser, default: str, text: str) -> None:
+def _add_device(command: argparse.ArgumentParser, default: str | None, text: str) -> None:
     command.add_argument("--device", metavar="DEVICE", default=default, help=text)
     command.add_argument(
         "--baud",
@@ -172,7 +173,7 @@ def _add_network_commands(add: _Add) -> None:
     )
     _add_spec(command, "digits, or that of --init")
     _add_data(command, "digits for 64 inputs, mnist for 784")
-    _add_device(command, "sim", _ANYWHERE)
+    _add_device(command, None, f"{_ANYWHERE} (default: sim, or that of --resume)")
     command.add_argument(
         "--epochs", type=_whole(1), metavar="N", help="passes over the data (default: the spec's decay has one each)"
     )
@@ -195,6 +196,20 @@ def _add_network_commands(add: _Add) -> None:
     )
     _add_samples(command)
     command.add_argument("--out", type=Path, metavar="RUN", help="a new folder (default: runs/NAME-DATE-TIME)")
+    command.add_argument(
+        "--checkpoint",
+        type=_whole(1),
+        metavar="N",
+        default=CHECKPOINT_EVERY,
+        help="samples after which the run saves where it is; it does at an epoch's end as well",
+    )
+    command.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run that was interrupted or killed, in its folder; with it go --device, which may be "
+        "another, --baud and --checkpoint alone: --resume runs/digits-20261121-160000",
+    )
 
     command = add(
         "eval",

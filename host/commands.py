@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from locallearn.fpga.estimate_activity import Activity, counted, expected
 from locallearn.host import datasets
 from locallearn.host.augment import check as check_images
+from locallearn.host.checkpoint import newest_checkpoint, remove_checkpoints
 from locallearn.host.connect import connect
 from locallearn.host.datasets import Dataset
 from locallearn.host.device import ChipDevice, Device
@@ -21,7 +22,7 @@ from locallearn.host.initial import initial_weights
 from locallearn.host.run import Run
 from locallearn.host.stop import terminable
 from locallearn.host.terminal import Terminal, accuracies
-from locallearn.host.train import train
+from locallearn.host.train import resume, train
 from locallearn.host.verify import verify
 from locallearn.quant import machine
 from locallearn.quant.errors import (
@@ -33,6 +34,7 @@ from locallearn.quant.errors import (
     Mismatch,
     RunError,
     SpecError,
+    UsageError,
 )
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec, load_spec, preset_names
@@ -64,6 +66,21 @@ Outcome = tuple[dict[str, Any], LocalLearnError | None]
 _DEFAULT_DATA = {64: "digits", 784: "mnist", 3072: "cifar10"}
 """What a network of so many inputs trains on where no data set is named."""
 
+_RUNS_OWN = {
+    "spec": "PRESET|SPEC.toml",
+    "set": "--set",
+    "data": "--data",
+    "data_dir": "--data-dir",
+    "epochs": "--epochs",
+    "seed": "--seed",
+    "init": "--init",
+    "freeze": "--freeze",
+    "limit": "--limit",
+    "validation": "--validation",
+    "out": "--out",
+}
+"""What `train` takes and a run that goes on has already."""
+
 
 def _load_spec(args: argparse.Namespace) -> NetworkSpec:
     return load_spec(args.spec or "digits").replaced(dict(args.set or ()))
@@ -93,6 +110,8 @@ def _load_data(args: argparse.Namespace, spec: NetworkSpec) -> Dataset:
 
 
 def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    if args.resume is not None:
+        return _resume(args, terminal)
     before = args.init and Run(args.init)
     described = before.spec if before and args.spec is None else load_spec(args.spec or "digits")
     seed = {} if args.seed is None else {"training.seed": args.seed}
@@ -110,6 +129,7 @@ def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         f"{len(data.test_x)} held out ({data.held_out})"
         + (f"; begins with the weights of {args.init}" if args.init else "")
     )
+    args.device = args.device or "sim"
     with _connect(args, spec, terminal) as device:
         origin = {
             "data_source": args.data,
@@ -117,10 +137,43 @@ def train_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
             "validation": args.validation,
             "init": args.init and str(args.init),
         }
-        report = train(device, data, run, epochs, args.limit, terminal, origin, initial)
+        report = train(device, data, run, epochs, args.limit, terminal, origin, initial, args.checkpoint)
+    return _trained(report, run, terminal)
+
+
+def _resume(args: argparse.Namespace, terminal: Terminal) -> Outcome:
+    given = [option for name, option in _RUNS_OWN.items() if getattr(args, name) is not None]
+    if given:
+        raise UsageError(f"--resume goes on as the run began: leave out {', '.join(given)}")
+    run = Run(args.resume)
+    if run.has_report and run.report.get("interrupted") is False:
+        # They are there still if it was killed as it came to its end.
+        remove_checkpoints(run.path)
+        terminal.say(f"{run.path} is complete")
+        return run.report, None
+    checkpoint, damaged = newest_checkpoint(run.path)
+    for line in damaged:
+        terminal.say(f"{line}; the other one is used")
+    spec, origin = run.spec, checkpoint.origin
+    data = datasets.load(origin["data_source"], origin["data_dir"] and Path(origin["data_dir"]))
+    if origin["validation"] is not None:
+        data = datasets.validation(data, origin["validation"])
+    checkpoint.check(run, data)
+    terminal.say(
+        f"{spec.name}: goes on in epoch {min(checkpoint.epoch + 1, checkpoint.epochs)} of {checkpoint.epochs}, "
+        f"after {checkpoint.under_way.samples} of its samples"
+    )
+    args.device = args.device or checkpoint.device
+    with _connect(args, spec, terminal) as device:
+        report = resume(device, data, run, checkpoint, terminal, args.checkpoint)
+    return _trained(report, run, terminal)
+
+
+def _trained(report: dict[str, Any], run: Run, terminal: Terminal) -> Outcome:
     terminal.say(f"weights, metrics and report in {run.path}")
     if report["interrupted"]:
-        return report, InterruptedRun(f"interrupted; everything learned until then is in {run.path}")
+        again = f"`locallearn train --resume {run.path}` goes on"
+        return report, InterruptedRun(f"interrupted; everything learned until then is in {run.path}, {again}")
     if report["weights_equal_golden"] is False:
         return report, Mismatch(f"weights differ from the golden model's: {report['first_difference']}")
     if report["weights_equal_golden"]:

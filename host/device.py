@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, recor
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
 from locallearn.quant.spec import NetworkSpec
+from locallearn.quant.state import State
 
 __all__ = ["ChipDevice", "Counters", "Device", "ModelDevice", "Results"]
 
@@ -75,6 +76,22 @@ class Counters:
     starved: list[int] | None = None
     waiting: list[int] | None = None
 
+    def __add__(self, other: "Counters") -> "Counters":
+        """Those of one stretch of samples and of the next; what either device does not count is None."""
+        return Counters(
+            **{each.name: _sum(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
+        )
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if one is None or other is None:
+        return None
+    if isinstance(one, list):
+        return [_sum(*pair) for pair in zip(one, other, strict=True)]
+    if isinstance(one, LayerCounters):
+        return LayerCounters(**{each.name: getattr(one, each.name) + getattr(other, each.name) for each in fields(one)})
+    return one + other
+
 
 class Device(ABC):
     """A network of `spec` that infers and learns. Use as a context manager; not thread-safe."""
@@ -125,6 +142,14 @@ class Device(ABC):
     @abstractmethod
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         """The inverse of `read_weights`."""
+
+    @abstractmethod
+    def read_state(self) -> State:
+        """All that learning changes: another device that it is written to learns on bit for bit."""
+
+    @abstractmethod
+    def write_state(self, state: State) -> None:
+        """The inverse of `read_state`."""
 
     @abstractmethod
     def counters(self) -> Counters:
@@ -195,6 +220,12 @@ class ModelDevice(Device):
 
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         self.model.weights = weights
+
+    def read_state(self) -> State:
+        return self.model.state
+
+    def write_state(self, state: State) -> None:
+        self.model.state = state
 
     def counters(self) -> Counters:
         return Counters(self._samples, self.model.counters)
@@ -319,15 +350,11 @@ class ChipDevice(Device):
             seeds = {
                 Kind.CLASSIFIER_SEED: plan.classifier_seed,
                 Kind.FEEDBACK_SEED: plan.feedback_seed,
-                Kind.NOISE_STATE: plan.noise_seed,
-                Kind.MASK_STATE: plan.mask_seed,
-                Kind.MATRIX_NOISE_STATE: plan.matrix_noise_seed,
             }
             for kind, seed in seeds.items():
-                if (plan.index, kind) in self._regions:
-                    self.write(plan.index, kind, np.array([seed], np.uint64).view(np.int64))
+                self._write_register(plan.index, kind, seed)
             self.write(plan.index, Kind.FROZEN, np.array([plan.frozen_flags]))
-        self.write_weights(self.plan.initial_arrays())
+        self.write_state(self.plan.initial_state())
         self.set_decay([0] * len(self.plan.layers))
         if self.spec.early_exit:
             self.set_exits(self.plan.no_exits)
@@ -364,6 +391,36 @@ class ChipDevice(Device):
             self.write(plan.index, Kind.WEIGHTS, plan.to_rows(values).astype(np.int64))
         for plan, matrix in zip(self.plan.learned_matrices, weights[layers:], strict=True):
             self.write(plan.index, Kind.CLASSIFIER, matrix.astype(np.int64))
+
+    def read_state(self) -> State:
+        layers = self.plan.layers
+        return State(
+            self.read_weights(),
+            self._read_registers(Kind.NOISE_STATE, [plan.noise_seed for plan in layers]),
+            self._read_registers(Kind.MATRIX_NOISE_STATE, [plan.matrix_noise_seed for plan in layers]),
+            self._read_registers(Kind.MASK_STATE, [plan.mask_seed for plan in layers]),
+        )
+
+    def write_state(self, state: State) -> None:
+        self.write_weights(state.arrays)
+        for plan, noise, matrix_noise, mask in zip(
+            self.plan.layers, state.noise, state.matrix_noise, state.masks, strict=True
+        ):
+            self._write_register(plan.index, Kind.NOISE_STATE, noise)
+            self._write_register(plan.index, Kind.MATRIX_NOISE_STATE, matrix_noise)
+            self._write_register(plan.index, Kind.MASK_STATE, mask)
+
+    def _read_registers(self, kind: Kind, seeds: Sequence[int]) -> list[int]:
+        """Of every layer; where the chip has none the seed, which a model's never leaves."""
+        return [
+            int(self.read(layer, kind).view(np.uint64)[0, 0]) if (layer, kind) in self._regions else seed
+            for layer, seed in enumerate(seeds)
+        ]
+
+    def _write_register(self, layer: int, kind: Kind, state: int) -> None:
+        """Where the chip has it."""
+        if (layer, kind) in self._regions:
+            self.write(layer, kind, np.array([state], np.uint64).view(np.int64))
 
     def counters(self) -> Counters:
         chip = dict(zip(CHIP_COUNTERS, self.read(CHIP, Kind.COUNTERS)[:, 0].tolist(), strict=True))

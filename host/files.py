@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ class Replacing:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+            try:
+                self._temporary.replace(self._path)
+            except OSError as failure:
+                error = failure
+        if error is not None:
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise RunError(f"{self._path}: cannot be written: {error.strerror}") from None
 

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from locallearn.host.connect import fastest_model
 from locallearn.quant.network import Model, quantise_pixels
 from locallearn.quant.spec import NetworkSpec
+from locallearn.quant.state import State
 
 __all__ = ["Follower"]
 
 _golden: Model
 
 
-def _start(spec: NetworkSpec, initial: Sequence[NDArray[np.int32]] | None) -> None:
+def _start(spec: NetworkSpec, state: State) -> None:
     # Ctrl-C reaches all processes of the terminal; the parent ends this one in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     global _golden
     _golden = fastest_model()(spec)
-    if initial is not None:
-        _golden.weights = initial
+    _golden.state = state
 
 
 def _learn(pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[float, ...]) -> None:
@@ -37,15 +37,15 @@ def _weights() -> list[NDArray[np.int32]]:
 
 
 class Follower:
-    """Repeats training on the golden model, from the `initial` weights or those of the spec's seed.
+    """Repeats training on the golden model, from `state` on.
 
     Samples are kept until they are learned; `wait` now and then bounds how many.
     """
 
-    def __init__(self, spec: NetworkSpec, initial: Sequence[NDArray[np.int32]] | None = None) -> None:
+    def __init__(self, spec: NetworkSpec, state: State) -> None:
         # Spawned, not forked: the parent holds sockets and threads by now.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(spec, initial))
+        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(spec, state))
         self._work: list[Future[None]] = []
 
     def learn(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[float, ...]) -> None:

@@ -7,6 +7,7 @@ weights.npz    layer_0, layer_1, ...: (neurons, fan_in) integers, biases last; c
 confusion.npz  layer_0, layer_1, ...: (classes, classes), how many held-out samples there are of each
                [label, predicted] after the last epoch that was finished
 report.json    the summary
+checkpoint-0, checkpoint-1  where the run is, see `checkpoint`, until it is complete
 exits.json     what `exits` measured last: data, held_out, device and its points
 """
 
@@ -92,6 +93,20 @@ class Run:
     def add_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one epoch."""
         append_record(self.path / "metrics.jsonl", metrics)
+
+    def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
+        """Of so many epochs, the first, and return them; what a run that goes on does again is dropped."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True)[:epochs] if path.exists() else []
+        try:
+            metrics = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise RunError(f"{path}: not JSON: {error}") from None
+        if [line.get("epoch") for line in metrics] != list(range(1, epochs + 1)):
+            raise RunError(f"{path}: needed are the metrics of epochs 1 to {epochs}")
+        with Replacing(path) as temporary:
+            temporary.write_bytes(b"".join(lines))
+        return metrics
 
     def save_exits(self, exits: dict[str, Any]) -> None:
         write_record(self.path / "exits.json", exits)

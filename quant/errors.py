@@ -15,6 +15,7 @@ __all__ = [
     "RunError",
     "SpecError",
     "ToolError",
+    "UsageError",
 ]
 
 
@@ -22,6 +23,12 @@ class LocalLearnError(Exception):
     """Base of every error that a user can mend."""
 
     exit_code = 1
+
+
+class UsageError(LocalLearnError):
+    """Arguments that do not go together."""
+
+    exit_code = 2
 
 
 class SpecError(LocalLearnError):

@@ -100,13 +100,28 @@ class FastNetwork(Model):
     def noise_states(self) -> list[int]:
         return [layer.noise_state for layer in self._layers]
 
+    @noise_states.setter
+    def noise_states(self, states: Sequence[int]) -> None:
+        for layer, state in zip(self._layers, states, strict=True):
+            layer.noise_state = state
+
     @property
     def matrix_noise_states(self) -> list[int]:
         return [layer.matrix_noise_state for layer in self._layers]
 
+    @matrix_noise_states.setter
+    def matrix_noise_states(self, states: Sequence[int]) -> None:
+        for layer, state in zip(self._layers, states, strict=True):
+            layer.matrix_noise_state = state
+
     @property
     def mask_states(self) -> list[int]:
         return [layer.mask_state for layer in self._layers]
+
+    @mask_states.setter
+    def mask_states(self, states: Sequence[int]) -> None:
+        for layer, state in zip(self._layers, states, strict=True):
+            layer.mask_state = state
 
     @property
     def counters(self) -> list[LayerCounters]:

@@ -111,13 +111,25 @@ class FastLayer(ABC):
     def noise_state(self) -> int:
         return int(self._state.words[0])
 
+    @noise_state.setter
+    def noise_state(self, state: int) -> None:
+        self._state.words[:STATE_BITS] = _known_words(state, NOISE_LEAP)
+
     @property
     def matrix_noise_state(self) -> int:
         return int(self._state.matrix_words[0])
 
+    @matrix_noise_state.setter
+    def matrix_noise_state(self, state: int) -> None:
+        self._state.matrix_words[:STATE_BITS] = _known_words(state, NOISE_LEAP)
+
     @property
     def mask_state(self) -> int:
         return int(self._state.mask[0])
+
+    @mask_state.setter
+    def mask_state(self, state: int) -> None:
+        self._state.mask[:STATE_BITS] = _known_words(state, MASK_LEAP)
 
     @property
     def counters(self) -> LayerCounters:
@@ -170,5 +182,10 @@ def _rotations(lanes: int) -> NDArray[np.uint64]:
 def _first_words(seed: int, leap: int, most: int) -> NDArray[np.uint64]:
     """Room for `most` words and the 64 behind them, of which the first 64 are known."""
     words = np.zeros(most + STATE_BITS, np.uint64)
-    words[:STATE_BITS] = LeapingLfsr(seed, leap).take(STATE_BITS)
+    words[:STATE_BITS] = _known_words(seed, leap)
     return words
+
+
+def _known_words(state: int, leap: int) -> NDArray[np.uint64]:
+    """The next 64 states of a register."""
+    return LeapingLfsr(state, leap).take(STATE_BITS)

@@ -61,6 +61,10 @@ class LeapingLfsr:
         """The state that the next `take` begins with."""
         return int(self._words[self._used])
 
+    @state.setter
+    def state(self, state: int) -> None:
+        self._restart(state)
+
     def _restart(self, state: int) -> None:
         first = [state]
         while len(first) < STATE_BITS:

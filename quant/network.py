@@ -16,6 +16,7 @@ from locallearn.quant.layer_spec import decay_fraction
 from locallearn.quant.lfsr import LeapingLfsr
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
+from locallearn.quant.state import State
 
 __all__ = [
     "BatchTrace",
@@ -132,15 +133,39 @@ class Model(ABC):
     def noise_states(self) -> list[int]:
         """Of every layer's noise register."""
 
+    @noise_states.setter
+    @abstractmethod
+    def noise_states(self, states: Sequence[int]) -> None: ...
+
     @property
     @abstractmethod
     def matrix_noise_states(self) -> list[int]:
         """Of every layer's register for a classifier that learns, whether it does or not."""
 
+    @matrix_noise_states.setter
+    @abstractmethod
+    def matrix_noise_states(self, states: Sequence[int]) -> None: ...
+
     @property
     @abstractmethod
     def mask_states(self) -> list[int]:
         """Of every layer's dropout mask, whether it has one or not."""
+
+    @mask_states.setter
+    @abstractmethod
+    def mask_states(self, states: Sequence[int]) -> None: ...
+
+    @property
+    def state(self) -> State:
+        """All that learning changes; a copy."""
+        return State(self.weights, self.noise_states, self.matrix_noise_states, self.mask_states)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.weights = state.arrays
+        self.noise_states = state.noise
+        self.matrix_noise_states = state.matrix_noise
+        self.mask_states = state.masks
 
     @property
     @abstractmethod
@@ -355,13 +380,28 @@ class GoldenNetwork(Model):
     def noise_states(self) -> list[int]:
         return [layer.noise.state for layer in self.layers]
 
+    @noise_states.setter
+    def noise_states(self, states: Sequence[int]) -> None:
+        for layer, state in zip(self.layers, states, strict=True):
+            layer.noise.state = state
+
     @property
     def matrix_noise_states(self) -> list[int]:
         return [layer.matrix_noise.state for layer in self.layers]
 
+    @matrix_noise_states.setter
+    def matrix_noise_states(self, states: Sequence[int]) -> None:
+        for layer, state in zip(self.layers, states, strict=True):
+            layer.matrix_noise.state = state
+
     @property
     def mask_states(self) -> list[int]:
         return [layer.mask.state for layer in self.layers]
+
+    @mask_states.setter
+    def mask_states(self, states: Sequence[int]) -> None:
+        for layer, state in zip(self.layers, states, strict=True):
+            layer.mask.state = state
 
     @property
     def counters(self) -> list[LayerCounters]:

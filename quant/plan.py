@@ -7,14 +7,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.errors import SpecError
 from locallearn.quant.layer_plan import SAMPLES_HELD, LayerPlan
 from locallearn.quant.layer_spec import ConvSpec, decay_bits, decay_fraction
 from locallearn.quant.spec import NetworkSpec
+from locallearn.quant.state import State
 
 __all__ = ["NetworkPlan"]
 
@@ -45,10 +43,15 @@ class NetworkPlan:
         matrices = {f"classifier_{plan.index}": (plan.features, plan.classes) for plan in self.learned_matrices}
         return weights | matrices
 
-    def initial_arrays(self) -> list[NDArray[np.int32]]:
-        """The first values of all of these."""
+    def initial_state(self) -> State:
+        """What a network begins with."""
         weights = [plan.initial_weights() for plan in self.layers]
-        return weights + [plan.initial_matrix() for plan in self.learned_matrices]
+        return State(
+            weights + [plan.initial_matrix() for plan in self.learned_matrices],
+            [plan.noise_seed for plan in self.layers],
+            [plan.matrix_noise_seed for plan in self.layers],
+            [plan.mask_seed for plan in self.layers],
+        )
 
     @property
     def no_exits(self) -> tuple[int, ...]:

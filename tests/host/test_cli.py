@@ -357,7 +357,8 @@ def test_interrupted_in_mid_epoch(
     code = main(["train", "--epochs", "8", "--device", device, "--out", str(run), "--json"])
     out, err = capsys.readouterr()
     assert code == 130
-    assert err == f"locallearn: interrupted; everything learned until then is in {run}\n"
+    goes_on = f"`locallearn train --resume {run}` goes on"
+    assert err == f"locallearn: interrupted; everything learned until then is in {run}, {goes_on}\n"
     assert signal.getsignal(number) == before
     report = json.loads(out.splitlines()[-1])
     assert report["interrupted"]
