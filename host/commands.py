@@ -94,11 +94,11 @@ def _connect(args: argparse.Namespace, spec: NetworkSpec, terminal: Terminal) ->
         yield device
 
 
-def data_source(named: str | None, size: int) -> str:
+def data_source(named: str | None, size: int, option: str = "--data") -> str:
     """The data set that is named, or the one that networks of so many inputs take by default."""
     source = named or _DEFAULT_DATA.get(size)
     if source is None:
-        raise DataError(f"no data set has {size} inputs by default: name one")
+        raise DataError(f"no data set has {size} inputs by default: name one with {option}")
     return source
 
 

@@ -65,7 +65,7 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
     file = read_onnx(args.model)
     network = from_onnx(file, Scaling(tuple(args.mean or (0.0,)), args.std and tuple(args.std)))
-    args.calibration = data_source(args.calibration, network.size)
+    args.calibration = data_source(args.calibration, network.size, "--calibration")
     data = datasets.load(args.calibration, args.data_dir)
     _check_data(data, network.size, network.classes)
     run = Run.create(args.output)
