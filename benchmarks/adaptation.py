@@ -22,6 +22,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import rotate
+from tables import read_rows, save_table
 from torch import Tensor, nn
 
 from locallearn.host import datasets
@@ -177,11 +178,6 @@ def adapt(
     return dict(zip(TITLES, values, strict=True))
 
 
-def save(rows: list[list[str]]) -> None:
-    lines = [list(TITLES), ["---"] * 2 + ["---:"] * (len(TITLES) - 2), *rows]
-    TABLE.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
-
-
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, help="the folder with torch-mlp.onnx and torch-conv.onnx")
@@ -193,7 +189,7 @@ def run() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = datasets.load("mnist", args.data_dir)
-    rows = [line.strip("| \n").split(" | ") for line in TABLE.open()][2:] if TABLE.exists() else []
+    rows = read_rows(TABLE)
     for name in args.names:
         for change in CHANGES:
             for samples in args.samples:
@@ -203,7 +199,7 @@ def run() -> None:
                     args.models / f"{name}.onnx", data, args.data_dir, change, samples, args.epochs, args.device
                 )
                 rows.append([str(row[title]) for title in TITLES])
-                save(rows)
+                save_table(TABLE, TITLES, 2, rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from rich.progress import track
+from tables import save_table
 
 from locallearn.host import datasets
 from locallearn.host.connect import connect
@@ -96,8 +97,7 @@ def save() -> None:
         samples = f"{done['samples']} of {done['of']}" if done["samples"] < done["of"] else str(done["samples"])
         cycles = f"{done['cycles'] / done['samples']:.0f}"
         rows.append([place.stem, done["data"], samples, str(done["with all scores"]), f"{done['integers']:,}", cycles])
-    lines = [list(TITLES), ["---"] * 2 + ["---:"] * (len(TITLES) - 2), *rows]
-    TABLE.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    save_table(TABLE, TITLES, 2, rows)
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tables import save_table
+
 from locallearn.host.cli import main
 
 TABLE = Path(__file__).parent / "results" / "onnx-import.md"
@@ -49,8 +51,7 @@ def run() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="where MNIST is")
     args = parser.parse_args()
     rows = [imported(model, args.data_dir) for model in sorted(args.models.glob("*.onnx"))]
-    lines = [list(rows[0]), ["---"] * 4 + ["---:"] * (len(rows[0]) - 4), *(map(str, row.values()) for row in rows)]
-    TABLE.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    save_table(TABLE, list(rows[0]), 4, (row.values() for row in rows))
 
 
 if __name__ == "__main__":

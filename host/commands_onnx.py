@@ -8,14 +8,12 @@ from typing import Any
 from locallearn.host import datasets
 from locallearn.host.commands import Outcome, data_source
 from locallearn.host.connect import fastest_model
-from locallearn.host.datasets import Dataset
 from locallearn.host.device import ModelDevice
 from locallearn.host.extras import needing
 from locallearn.host.files import Replacing
 from locallearn.host.report import versions
 from locallearn.host.run import Run
 from locallearn.host.terminal import Terminal
-from locallearn.quant.errors import DataError
 from locallearn.quant.spec import NetworkSpec
 
 __all__ = ["export_command", "import_command"]
@@ -67,13 +65,12 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     network = from_onnx(file, Scaling(tuple(args.mean or (0.0,)), args.std and tuple(args.std)))
     args.calibration = data_source(args.calibration, network.size, "--calibration")
     data = datasets.load(args.calibration, args.data_dir)
-    _check_data(data, network.size, network.classes)
+    datasets.check_fit(data, network.size, network.shape, network.classes)
     run = Run.create(args.output)
     order = datasets.epoch_order(0, 0, len(data.train_x), _CALIBRATION)
     terminal.stage("calibrating")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", args.model.stem)
     made = quantise(network, name, data.train_x[order], data.train_y[order], args.weight_bits)
-    datasets.check(data, made.spec)
     run.save_spec(made.spec)
     run.save_weights(made.arrays)
 
@@ -120,14 +117,3 @@ def import_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     )
     terminal.say(f"spec.toml, weights.npz and report.json in {args.output}: eval, export and train --init take it")
     return report, None
-
-
-def _check_data(data: Dataset, size: int, classes: int) -> None:
-    """That the model can be calibrated with it, before its shape is known to fit."""
-    if data.size != size:
-        raise DataError(
-            f"{data.name} has images of {data.size} ({'x'.join(map(str, data.shape))}), the model takes {size}: "
-            "needed is another data set, by --calibration"
-        )
-    if data.classes > classes:
-        raise DataError(f"{data.name} has {data.classes} classes, the model {classes}: needed is another data set")

@@ -20,7 +20,17 @@ from locallearn.host.formats_npz import npz_file
 from locallearn.quant.errors import DataError
 from locallearn.quant.spec import NetworkSpec
 
-__all__ = ["NAMES", "Dataset", "check", "default_data_dir", "epoch_order", "load", "unknown_name", "validation"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "check",
+    "check_fit",
+    "default_data_dir",
+    "epoch_order",
+    "load",
+    "unknown_name",
+    "validation",
+]
 
 PUBLISHED = "publisher's test set"
 RANDOM_FIFTH = "random fifth, seed 0"
@@ -136,17 +146,21 @@ def epoch_order(seed: int, epoch: int, size: int, limit: int | None) -> NDArray[
 
 
 def check(dataset: Dataset, spec: NetworkSpec) -> None:
-    """That the network can learn this data set.
+    """That the network can learn this data set. Raises `DataError`, see `check_fit`."""
+    check_fit(dataset, spec.input.size, spec.input.shape, spec.classes)
+
+
+def check_fit(dataset: Dataset, size: int, wanted: tuple[int, int, int] | None, classes: int) -> None:
+    """The same of any network that takes so many numbers, of an image of a shape perhaps, and knows so many classes.
 
     Raises `DataError` with what both have, and for a label with the first sample that has it.
     """
-    size, shape = spec.input.size, "x".join(map(str, dataset.shape))
+    shape = "x".join(map(str, dataset.shape))
     if dataset.size != size:
         raise DataError(
             f"{dataset.name} has images of {dataset.size} ({shape}), the network takes {size}: "
             f"needed is a network with {dataset.size} inputs, or another data set"
         )
-    wanted = spec.input.shape
     # A grey image needs no channel of its own.
     if wanted is not None and dataset.shape not in (wanted, *([wanted[1:]] if wanted[0] == 1 else [])):
         raise DataError(
@@ -154,11 +168,11 @@ def check(dataset: Dataset, spec: NetworkSpec) -> None:
             f"columns): needed is a network of that shape, or another data set"
         )
     for part, labels in (("training", dataset.train_y), ("test", dataset.test_y)):
-        beyond = np.flatnonzero(labels >= spec.classes)
+        beyond = np.flatnonzero(labels >= classes)
         if beyond.size:
             raise DataError(
                 f"{dataset.name}: {part} sample {beyond[0]} has label {labels[beyond[0]]}, "
-                f"the network has {spec.classes} classes (0 to {spec.classes - 1})"
+                f"the network has {classes} classes (0 to {classes - 1})"
             )
 
 

@@ -103,7 +103,7 @@ class FloatNetwork:
 
     def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, classes) of samples (n, size)."""
-        return np.concatenate([self._logits(batch[-1]) for batch in self._batches(x)])
+        return np.concatenate([self.scores(batch[-1]) for batch in self._batches(x)])
 
     def _batches(self, x: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
         maps = self.maps()
@@ -114,7 +114,8 @@ class FloatNetwork:
                 batch.append(y)
             yield batch
 
-    def _logits(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits of the last layer's activations (n, outputs)."""
         shape = self.maps()[-1]
         if self.resolution and shape is not None:
             rows, columns, channels = shape

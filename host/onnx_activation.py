@@ -130,7 +130,7 @@ def _global_average_pool(walk: Walk, node: OnnxNode) -> Flow:
 def _reduce_mean(walk: Walk, node: OnnxNode) -> Flow:
     """Over rows and columns, channels first or last."""
     flow = walk.real(node)
-    axes = node.attribute("axes", list[int]()) or (walk.array(node, 1).ravel().tolist() if node.has_input(1) else [])
+    axes = walk.axes(node)
     over = sorted(axis % 4 for axis in axes)
     if flow.index.ndim != 4 or over not in ([1, 2], [2, 3]):
         raise ModelError(f"{node}: the mean over axes {axes!r:.80}; needed is one over rows and columns")

@@ -25,7 +25,6 @@ class Sums:
 
     weights, biases  as those of `FloatLayer`, the outputs in their first order
     window           of a convolution
-    shape            of its output, without pooling: rows, columns, channels
     low, high        what the sums are clamped at, or -inf and inf
     exact            the model says so; else its quantisation does, whose ends are wide enough for what it has seen
     resolution       the inputs are averages over so many rows and columns of cells; 0: they are not
@@ -35,7 +34,6 @@ class Sums:
     weights: Floats
     biases: Floats
     window: ConvSpec | None = None
-    shape: MapShape | None = None
     low: float = -math.inf
     high: float = math.inf
     exact: bool = False

@@ -3,16 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from onnx import TensorProto
-
+from locallearn.host.onnx_constants import FLOATS
 from locallearn.host.onnx_file import OnnxNode
 from locallearn.host.onnx_flow import Flow
 from locallearn.host.onnx_walk import Operator, Walk, described
 from locallearn.quant.errors import ModelError
 
 __all__ = ["LAYOUT"]
-
-_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def _same(walk: Walk, node: OnnxNode) -> Flow:
@@ -26,7 +23,7 @@ def _dropout(walk: Walk, node: OnnxNode) -> Flow:
 
 
 def _cast(walk: Walk, node: OnnxNode) -> Flow:
-    if node.attribute("to", 0) not in _FLOATS:
+    if node.attribute("to", 0) not in FLOATS:
         raise ModelError(f"{node}: makes integers of what it gets; QuantizeLinear can be imported")
     return walk.flow(node)
 
@@ -52,8 +49,7 @@ def _flatten(walk: Walk, node: OnnxNode) -> Flow:
 
 def _squeeze(walk: Walk, node: OnnxNode) -> Flow:
     flow = walk.flow(node)
-    given = node.attribute("axes", list[int]()) or (walk.array(node, 1).ravel().tolist() if node.has_input(1) else [])
-    axes = _checked(node, flow, given, flow.index.ndim)
+    axes = _checked(node, flow, walk.axes(node), flow.index.ndim)
     if not axes:
         axes = [axis for axis, side in enumerate(flow.index.shape) if side == 1 and axis]
     return _shaped(node, flow, [side for axis, side in enumerate(flow.index.shape) if axis not in axes])

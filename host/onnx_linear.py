@@ -57,7 +57,7 @@ def convolution(walk: Walk, node: OnnxNode, flow: Flow, kernels: NDArray[Any], b
     weights = (ordered * scale).reshape(len(kernels), -1)
     offsets = (ordered * offset).sum(axis=(1, 2, 3)) + _biases(node, biases, len(kernels))
     output = window.output(shape)
-    return _with_sums(flow, Sums(node, weights, offsets, window, output), map_order(output), output)
+    return _with_sums(flow, Sums(node, weights, offsets, window), map_order(output), output)
 
 
 def _biases(node: OnnxNode, biases: NDArray[Any] | None, outputs: int) -> Floats:

@@ -81,6 +81,11 @@ class Walk:
             raise ModelError(f"{node}: input {number} of shape {values.shape}: a single number is needed")
         return float(values.reshape(()))
 
+    def axes(self, node: OnnxNode) -> list[int]:
+        """An attribute in old opsets, the second input in new ones; none at all is possible."""
+        given: list[int] = node.attribute("axes", list[int]())
+        return given or (self.array(node, 1).ravel().tolist() if node.has_input(1) else [])
+
     def as_map(self, node: OnnxNode, flow: Flow) -> Flow:
         """A tensor of channels, rows and columns in the chip's order, its shape known."""
         if flow.shape is None and not flow.layers and flow.sums is None and flow.index.ndim == 4:

@@ -50,7 +50,6 @@ The second is beyond 1, since errors are far below it for most samples."""
 _UNIT = math.log(2) / 8
 """The logit that n M = 1 adds at a score shift of 0."""
 
-
 _EPOCHS, _LAST_RATE = 20, 0.05
 """For few samples; the rate falls to this share."""
 
@@ -132,7 +131,7 @@ def quantise(
             LayerReport(layer.name, ints.size, unit, weight_snr, round(100 * clipped, 4), _snr(wanted, given))
         )
     spec = replace(spec, layers=tuple(layer for layer, _ in fitted))
-    wanted = network.logits(real_inputs(network, pixels))
+    wanted = network.scores(floats[-1])
     given = features[-1] @ _logits(NetworkPlan(spec).layers[-1], fitted[-1][1]) * temperature
     score_snr = _snr(wanted - wanted.mean(axis=1, keepdims=True), given - given.mean(axis=1, keepdims=True))
     return Quantised(spec, [*weights, *(matrix for _, matrix in fitted)], reports, temperature, score_snr)
