@@ -14,7 +14,7 @@ from locallearn.quant.errors import DeviceError
 from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, check_exits, quantise_pixels
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, interface_fingerprint, regions
 from locallearn.quant.spec import NetworkSpec
 from locallearn.quant.state import State
 
@@ -248,11 +248,21 @@ class ChipDevice(Device):
         self._regions = regions(self.plan)
         self._result = result_fields(self.plan)
         self._result_size = 1 + len(self.plan.layers) * record_size(self._result)
-        found = int(self.read(CHIP, Kind.FINGERPRINT)[0, 0])
-        if found != spec.fingerprint:
+        self._check_fingerprints()
+
+    def _check_fingerprints(self) -> None:
+        url = self._link.url
+        found, interface = self.read(CHIP, Kind.FINGERPRINT)[:, 0].tolist()
+        if found != self.spec.fingerprint:
             raise DeviceError(
-                f"{link.url}: the chip was built from another description (fingerprint {found:08x}) "
-                f"than {spec.name} ({spec.fingerprint:08x})"
+                f"{url}: the chip was built from another description (fingerprint {found:08x}) "
+                f"than {self.spec.name} ({self.spec.fingerprint:08x})"
+            )
+        expected = interface_fingerprint(self.plan)
+        if interface != expected:
+            raise DeviceError(
+                f"{url}: the chip was built by another version of locallearn (its interface is {interface:08x}, "
+                f"this host's {expected:08x}): build it again"
             )
 
     def close(self) -> None:
