@@ -57,6 +57,7 @@ class Endpoint:
     open          the chip is in it
     write, received  the streams
     deadline      when it has something `to_send` at the latest
+    done          the chip, asked once more, says that it has answered all that was written
     asked         since when nothing has come though the chip, which answers every frame, has been sent one; or None
     """
 
@@ -65,6 +66,7 @@ class Endpoint:
     counters: LinkCounters = field(default_factory=LinkCounters)
     open: bool = False
     asked: float | None = None
+    done: bool = False
     deadline: float = field(init=False)
     received: bytearray = field(default_factory=bytearray)
 
@@ -78,7 +80,7 @@ class Endpoint:
         self._in_flight = float(_MODULUS)
         self._owes = True
         self._interval = _SOON_S
-        self.deadline = self.now
+        self._wait()
 
     @property
     def unsent(self) -> int:
@@ -87,6 +89,7 @@ class Endpoint:
 
     def write(self, data: bytes) -> None:
         self._unacked += data
+        self.done = False
 
     def reconnected(self) -> None:
         """The line was broken: what was under way is gone."""
@@ -97,8 +100,8 @@ class Endpoint:
     def tell(self, data: bytes, now: float) -> None:
         """Bytes that came.
 
-        Raises DeviceError where the chip is another version's, or hangs; StateLost where it is no longer in this session
-        once that was open.
+        Raises DeviceError where the chip is another version's, hangs, or was taken over by another host; StateLost
+        where it was reset.
         """
         self.now = now
         bad = self._decoder.bad
@@ -185,12 +188,14 @@ class Endpoint:
             raise DeviceError("the chip's watchdog: work is left and nothing moves; load its bitstream again")
         if header["session"] != self.session:
             if self.open:
-                lost = "it was reset" if header["session"] == 0 else "another host took it over"
-                raise StateLost(f"the chip no longer has what it had learned: {lost}")
+                if header["session"]:
+                    raise DeviceError("another host took the chip over")
+                raise StateLost("the chip was reset: what it had learned is gone")
             return
         if not self.open and (header["at"] or header["got"]):
             # The session that it was in before has the same number.
             self.session = self.session % (_SESSIONS - 1) + 1
+            self._owes = True
             return
         acked = (header["got"] - self._acked) % _MODULUS
         if acked > self._most - self._acked:
@@ -206,10 +211,13 @@ class Endpoint:
         self._room = self._acked + (header["room"] - header["got"]) % _MODULUS
         current = header["era"] == self._era
         self._confirmed |= current
+        # When it is asked after some silence, not before: what it is about to say may be on its way.
+        self.done = bool(header["idle"]) and not self._unacked and current and self._interval > 2 * _SOON_S
         known = (self._got - header["at"]) % _MODULUS
         if known < _MODULUS // 2:
             self.received += payload[known:]
             self._got += max(0, len(payload) - known)
+            self.done &= known == len(payload)
             self.counters.received = self._got
             # The chip keeps what it has not been told of.
             self._owes |= self._got - self._told >= MAX_PAYLOAD

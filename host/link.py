@@ -11,7 +11,7 @@ from types import TracebackType
 import serial
 
 from locallearn.host.endpoint import Endpoint, LinkCounters
-from locallearn.quant.errors import DeviceError
+from locallearn.quant.errors import DeviceError, StateLost
 from locallearn.quant.frames import MAX_PAYLOAD
 
 __all__ = ["DEFAULT_BAUD", "Link"]
@@ -39,9 +39,13 @@ class Link:
     A line that breaks is opened again, and both streams go on where they were.
 
     Raises DeviceError when the line cannot be opened, is gone for `patience_s`, or the chip says nothing for so long
-    (it answers even while it is at work); StateLost when the chip was reset, or taken over by another host: `begin` is
-    then another session. Not thread-safe.
+    (it answers even while it is at work), hangs, or was taken over by another host; StateLost when it was reset:
+    `begin` is then another session. Not thread-safe.
+
+    lost  that has been raised
     """
+
+    lost: bool
 
     def __init__(self, url: str, patience_s: float = PATIENCE_S, baud: int = DEFAULT_BAUD) -> None:
         self.url = url
@@ -62,6 +66,7 @@ class Link:
 
     def begin(self) -> None:
         """A new session: both streams begin anew."""
+        self.lost = False
         # By chance: one that counted on from the last would be another host's, too, after the next reset.
         self._end = Endpoint(random.SystemRandom().randrange(1, 1 << 16), time.monotonic())
         while not self._end.open:
@@ -82,6 +87,9 @@ class Link:
     def read(self, size: int) -> bytes:
         """Receive exactly `size` bytes."""
         while len(self._end.received) < size:
+            if self._end.done:
+                came = f"{len(self._end.received)} of {size} bytes had come"
+                raise DeviceError(f"{self.url}: no answer, though the chip is at rest; {came}")
             self._exchange()
         data = bytes(self._end.received[:size])
         del self._end.received[:size]
@@ -111,10 +119,11 @@ class Link:
         try:
             end.tell(data, now)
         except DeviceError as error:
+            self.lost = isinstance(error, StateLost)
             raise type(error)(f"{self.url}: {error}") from None
         if end.asked is not None and now - end.asked > self._patience_s:
-            what = "said nothing" if end.open else "gave no sign of one of ours"
-            raise DeviceError(f"{self.url}: the chip {what} for {self._patience_s:g} s")
+            what = "the chip said nothing" if end.open else "nothing on this line answers as a chip of locallearn does,"
+            raise DeviceError(f"{self.url}: {what} for {self._patience_s:g} s")
 
     def _reopen(self, reason: Exception) -> None:
         """The line is gone: until it is back."""

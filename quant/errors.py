@@ -57,7 +57,7 @@ class DeviceError(LocalLearnError):
 
 
 class StateLost(DeviceError):
-    """The chip answers, but was reset or taken over by another host: what it had learned is gone."""
+    """The chip answers, but was reset: what it had learned is gone."""
 
 
 class RunError(LocalLearnError):

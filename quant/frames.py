@@ -54,7 +54,9 @@ CHIP_HEADER = {
     "lost": 1,
     # The chip's watchdog has found that nothing moves though work is left.
     "stuck": 1,
-    "spare": 2,
+    # It has taken and answered all that came.
+    "idle": 1,
+    "spare": 1,
     "era": 8,
     "session": 16,
     "at": OFFSET_BITS,

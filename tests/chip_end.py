@@ -97,7 +97,8 @@ class ChipEnd:
         """Frames of what is there and fits the chip's buffer, or one without any."""
         frames = b""
         while not frames or self.sent < min(len(self.said), self._link_bytes):
-            header = {"version": self.version, "lost": self.lost, "stuck": self.stuck, "spare": 0, "era": self.era}
+            header = {"version": self.version, "lost": self.lost, "stuck": self.stuck, "era": self.era}
+            header |= {"idle": self.sent == len(self.said), "spare": 0}
             header |= {"session": self.session, "got": self.got, "at": (self.kept + self.sent) % _MODULUS}
             header |= {"room": (self.got + link_window(self._link_bytes)) % _MODULUS}
             payload = bytes(self.said[self.sent : min(self.sent + MAX_PAYLOAD, self._link_bytes)])
