@@ -6,6 +6,7 @@ Two streams of bytes that lose nothing, whatever the line does; see `quant/frame
 import random
 import select
 import time
+from contextlib import suppress
 from types import TracebackType
 
 import serial
@@ -100,7 +101,11 @@ class Link:
 
     def _open(self) -> serial.Serial:
         # What cannot be sent within that time is lost with the line.
-        return serial.serial_for_url(self.url, baudrate=self._baud, timeout=0, write_timeout=self._patience_s)
+        port = serial.serial_for_url(self.url, baudrate=self._baud, timeout=0, write_timeout=self._patience_s)
+        # FTDI's bridges keep what comes for 16 ms otherwise: more than the chip has room for.
+        with suppress(AttributeError, NotImplementedError, OSError, ValueError):
+            port.set_low_latency_mode(True)
+        return port
 
     def _exchange(self, wait: bool = True) -> None:
         """Send what there is to send, take what has come; `wait` until something has, or it is time to send."""

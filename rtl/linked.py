@@ -10,10 +10,10 @@ from locallearn.rtl.link import Link
 from locallearn.rtl.target import GENERIC, Target
 from locallearn.rtl.watchdog import Watchdog
 
-__all__ = ["SIMULATED_LINK_BYTES", "LinkedChip"]
+__all__ = ["LINK_BYTES", "LinkedChip"]
 
-SIMULATED_LINK_BYTES = 32768
-"""Of a simulated chip: its host may be late by some milliseconds, and the chip still has samples."""
+LINK_BYTES = 4096
+"""That hold samples for as long as a host is late."""
 
 
 class LinkedChip(wiring.Component):
@@ -26,7 +26,7 @@ class LinkedChip(wiring.Component):
     idle  without further input nothing more happens
     """
 
-    def __init__(self, spec: NetworkSpec, target: Target = GENERIC, link_bytes: int = SIMULATED_LINK_BYTES) -> None:
+    def __init__(self, spec: NetworkSpec, target: Target = GENERIC, link_bytes: int = LINK_BYTES) -> None:
         self._spec = spec
         self._target = target
         self._bytes = link_bytes
