@@ -3,8 +3,8 @@
     python -m benchmarks.link
 
 Both ends, the host's as it is and the chip's as the tests have it (equal to the RTL by tests/rtl/test_link.py), in a
-time of their own: a serial line of 3 Mbaud each way, whose bytes come after a latency (of a USB bridge and the system: 1
-to 16 ms), a host that sends 1 MB of samples and a chip that takes them at once and answers 9 bytes for each 256.
+time of their own: a serial line of 3 Mbaud each way, whose bytes come after a latency (of a USB bridge and the system:
+1 to 16 ms), a host that sends 1 MB of samples and a chip that takes them at once and answers 9 bytes for each 256.
 Each byte of either direction is altered by a chance. Writes results/link.md: the stream's bytes for each that the line
 could have carried.
 """

@@ -1,5 +1,6 @@
 """A device that learns: the chip behind a link, or the golden model in its place. Both behave the same."""
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +15,7 @@ from locallearn.quant.errors import DeviceError
 from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, check_exits, quantise_pixels
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, interface_fingerprint, regions
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, Region, interface_fingerprint, regions
 from locallearn.quant.spec import NetworkSpec
 from locallearn.quant.state import State
 
@@ -241,6 +242,12 @@ class ModelDevice(Device):
         self.model.clear_counters()
 
 
+def _on_the_link(region: Region, elements: NDArray[np.int64]) -> bytes:
+    """Rows of a region (rows, lanes) as READ and WRITE carry them."""
+    elements = np.ascontiguousarray(elements, "<i8")
+    return elements.view(np.uint8).reshape(*elements.shape, 8)[..., : region.size].tobytes()
+
+
 class ChipDevice(Device):
     """A chip behind a link.
 
@@ -296,11 +303,38 @@ class ChipDevice(Device):
         region = self._regions[layer, kind]
         if not region.writable:
             raise ValueError(f"{kind.name} can only be read")
-        elements = np.ascontiguousarray(elements, "<i8").reshape(-1, region.lanes)
-        raw = elements.view(np.uint8).reshape(*elements.shape, 8)[..., : region.size]
+        elements = elements.reshape(-1, region.lanes)
         header = pack(ACCESS, layer=layer, kind=kind, row=row, rows=len(elements))
-        self._link.write(bytes([Opcode.WRITE]) + header + raw.tobytes())
+        self._link.write(bytes([Opcode.WRITE]) + header + _on_the_link(region, elements))
         self._expect(Opcode.DONE)
+
+    def first_fault(
+        self, layer: int, kind: Kind, expected: NDArray[np.int64], row: int = 0
+    ) -> tuple[int, int, int, int] | None:
+        """Compares rows of a region with what they should hold, shape (rows, lanes); the link carries 4 bytes where
+        they do, and some more for each halving of the rows where they don't.
+
+        Returns None, or the first element that differs: (row, lane, expected, actual).
+        """
+        region = self._regions[layer, kind]
+        if self._sum(layer, kind, row, len(expected)) == zlib.crc32(_on_the_link(region, expected)):
+            return None
+        half = len(expected) // 2
+        if half:
+            first = self.first_fault(layer, kind, expected[:half], row)
+            return first or self.first_fault(layer, kind, expected[half:], row + half)
+        actual = self.read(layer, kind, row, 1)[0]
+        differs = np.flatnonzero(actual != expected[0])
+        if not len(differs):  # gone since
+            return None
+        lane = int(differs[0])
+        return row, lane, int(expected[0, lane]), int(actual[lane])
+
+    def _sum(self, layer: int, kind: Kind, row: int, rows: int) -> int:
+        """The chip's CRC-32 of rows of a region."""
+        self._link.write(bytes([Opcode.CHECK]) + pack(ACCESS, layer=layer, kind=kind, row=row, rows=rows))
+        self._expect(Opcode.SUM)
+        return int.from_bytes(self._link.read(4), "little")
 
     def _expect(self, opcode: Opcode) -> None:
         found = self._link.read(1)[0]
@@ -460,9 +494,8 @@ class ChipDevice(Device):
             )
             for c in raw
         ]
-        timing = {name: [c[name] for c in raw] for name in ("discarded", "starved", "waiting")}
-        of_chip = {name: chip[name] for name in ("cycles", "link_errors", "bad_frames", "missed_frames")}
-        return Counters(chip["samples"], layers, **of_chip, **timing)
+        figures: dict[str, Any] = {name: [c[name] for c in raw] for name in ("discarded", "starved", "waiting")}
+        return Counters(layers=layers, **chip, **figures)
 
     def clear_counters(self) -> None:
         for number in (CHIP, *range(len(self.plan.layers))):

@@ -2,11 +2,13 @@
 
 Host to chip, one opcode byte first:
     READ, WRITE   ACCESS fields; WRITE is followed by rows x lanes elements of the region's size
+    CHECK         ACCESS fields
     INFER, TRAIN  the label (any for INFER), then the pixels in order, signed ones in two's complement: a byte 1..255
                   is a pixel, a byte 0 starts a run of zeros and the next byte is its length less one (so 1..256)
 Chip to host, in the order of the requests:
     DATA          answers READ: rows x lanes elements
     DONE          answers WRITE
+    SUM           answers CHECK: the CRC-32 (zlib's) of what READ would have answered behind DATA, 4 bytes
     RESULT        answers INFER and TRAIN: a `result_fields` record for every layer, all 0 beyond one that `stopped` it
 
 Fields are packed from bit 0 up, little endian, each record rounded up to whole bytes.
@@ -26,15 +28,17 @@ __all__ = ["ACCESS", "MAX_RUN", "Opcode", "encode_samples", "pack", "record_size
 class Opcode(IntEnum):
     READ = 0x01
     WRITE = 0x02
+    CHECK = 0x03
     INFER = 0x10
     TRAIN = 0x11
     DATA = 0x81
     DONE = 0x82
+    SUM = 0x83
     RESULT = 0x90
 
 
 ACCESS = {"layer": 8, "kind": 8, "row": 32, "rows": 32}
-"""Fields and widths after READ and WRITE."""
+"""Fields and widths after READ, WRITE and CHECK."""
 
 MAX_RUN = 256
 """Zeros that one run can stand for."""

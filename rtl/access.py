@@ -3,8 +3,9 @@
 from functools import reduce
 from operator import or_
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.packets import ACCESS, Opcode
@@ -18,11 +19,12 @@ __all__ = ["AccessUnit"]
 class AccessUnit(wiring.Component):
     """Walks over the rows and lanes of a request. About 9 cycles an element and one a byte.
 
-    i, write   a READ or WRITE packet's fields; ready when all of it is done
+    i          a packet's fields; ready when all of it is done
+    write, check  which packet it is, READ if neither
     start      nothing is in flight, so the request may begin
     data       bytes to write
     abort      end the access with the element under way
-    o          opcode, then the bytes read
+    o          opcode, then the bytes read, or their CRC
     layer      whom `access` is meant for: a layer's number or CHIP
     access     to all layers and the chip; their `done` and `read` gathered
     error      a request for a region that there is not; it reads 0 and writes nothing, one byte an element
@@ -34,6 +36,7 @@ class AccessUnit(wiring.Component):
             {
                 "i": In(stream.Signature(data.StructLayout(ACCESS))),
                 "write": In(1),
+                "check": In(1),
                 "start": In(1),
                 "data": In(stream.Signature(8)),
                 "abort": In(1),
@@ -89,6 +92,10 @@ class AccessUnit(wiring.Component):
             with m.If(self.write):
                 m.next = "Collect"
 
+        m.submodules.crc = crc = CRC32_ISO_HDLC(8).create()
+        reads_out = ~self.write & ~self.check
+        m.d.comb += crc.data.eq(element.word_select(byte, 8))
+
         with m.FSM(name="access_phase"):
             with m.State("Idle"), m.If(self.i.valid & self.start):
                 m.d.sync += [row.eq(request.row), left.eq(request.rows), lane.eq(0), byte.eq(0)]
@@ -97,9 +104,9 @@ class AccessUnit(wiring.Component):
                 m.next = "Announce"
             with m.State("Announce"):
                 # A write is announced when it is over, a read before its data.
-                m.d.comb += [self.o.valid.eq(~self.write), self.o.payload.eq(Opcode.DATA)]
-                with m.If(self.write | self.o.ready):
-                    m.d.comb += self.error.eq(~known)
+                m.d.comb += [self.o.valid.eq(reads_out), self.o.payload.eq(Opcode.DATA)]
+                with m.If(~reads_out | self.o.ready):
+                    m.d.comb += [self.error.eq(~known), crc.start.eq(1)]
                     next_element()
                     with m.If(request.rows == 0):
                         m.next = "Finish"
@@ -124,8 +131,9 @@ class AccessUnit(wiring.Component):
                     with m.If(self.write):
                         m.next = "Next"
             with m.State("Send"):
-                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(element.word_select(byte, 8))]
-                with m.If(self.o.ready):
+                m.d.comb += [self.o.valid.eq(~self.check), self.o.payload.eq(crc.data)]
+                with m.If(self.check | self.o.ready):
+                    m.d.comb += crc.valid.eq(1)
                     m.d.sync += byte.eq(byte + 1)
                     with m.If(byte == last_byte):
                         m.next = "Next"
@@ -143,7 +151,18 @@ class AccessUnit(wiring.Component):
                     m.next = "Finish"
             with m.State("Finish"):
                 m.d.comb += [self.o.valid.eq(self.write), self.o.payload.eq(Opcode.DONE)]
-                with m.If(~self.write | self.o.ready):
+                m.d.sync += byte.eq(0)
+                with m.If(self.check):
+                    m.next = "Sum"
+                with m.Elif(~self.write | self.o.ready):
                     m.d.comb += self.i.ready.eq(1)
                     m.next = "Idle"
+            with m.State("Sum"):
+                answer = Cat(Const(Opcode.SUM, 8), crc.crc)
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(answer.word_select(byte, 8))]
+                with m.If(self.o.ready):
+                    m.d.sync += byte.eq(byte + 1)
+                    with m.If(byte == len(answer) // 8 - 1):
+                        m.d.comb += self.i.ready.eq(1)
+                        m.next = "Idle"
         return m

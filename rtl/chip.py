@@ -76,6 +76,7 @@ class Chip(wiring.Component):
         ]
         m.d.comb += [
             access.write.eq(decoder.write),
+            access.check.eq(decoder.check),
             access.start.eq(~busy),
             decoder.abort.eq(self.abort),
             access.abort.eq(self.abort),

@@ -17,8 +17,8 @@ class PacketDecoder(wiring.Component):
     i         bytes, see `quant/packets.py`
     o         events for the first layer
     begun     a sample's packet has begun
-    access    the packet READ or WRITE, offered until it is done; a WRITE's data bytes go by `data`
-    write     the access is a WRITE
+    access    the packet READ, WRITE or CHECK, offered until it is done; a WRITE's data bytes go by `data`
+    write, check  the access is one
     data      bytes of a WRITE; during an access whatever comes is offered, and withdrawn when the access is done
     abort     give up the packet under way: a sample ends here, and is not learned from
     idle      between packets
@@ -35,6 +35,7 @@ class PacketDecoder(wiring.Component):
                 "begun": Out(1),
                 "access": Out(stream.Signature(self._record)),
                 "write": Out(1),
+                "check": Out(1),
                 "data": Out(stream.Signature(8)),
                 "abort": In(1),
                 "idle": Out(1),
@@ -67,8 +68,11 @@ class PacketDecoder(wiring.Component):
                 m.d.comb += [self.idle.eq(~self.o.valid), self.i.ready.eq(1)]
                 m.d.sync += [position.eq(0), after.eq(p.inputs - 1)]
                 with m.If(self.i.valid), m.Switch(self.i.payload):
-                    with m.Case(Opcode.READ, Opcode.WRITE):
-                        m.d.sync += self.write.eq(self.i.payload == Opcode.WRITE)
+                    with m.Case(Opcode.READ, Opcode.WRITE, Opcode.CHECK):
+                        m.d.sync += [
+                            self.write.eq(self.i.payload == Opcode.WRITE),
+                            self.check.eq(self.i.payload == Opcode.CHECK),
+                        ]
                         m.next = "Header"
                     with m.Case(Opcode.INFER, Opcode.TRAIN):
                         m.d.comb += self.begun.eq(1)
