@@ -11,7 +11,7 @@ from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from locallearn.host import commands, commands_onnx, datasets
+from locallearn.host import commands, commands_doctor, commands_onnx, datasets
 from locallearn.host.commands import Outcome
 from locallearn.host.link import DEFAULT_BAUD
 from locallearn.host.plots import FORMATS
@@ -132,6 +132,10 @@ def _add_data(command: argparse.ArgumentParser, default: str) -> None:
 
 def _add_device(command: argparse.ArgumentParser, default: str | None, text: str) -> None:
     command.add_argument("--device", metavar="DEVICE", default=default, help=text)
+    _add_baud(command)
+
+
+def _add_baud(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--baud",
         type=_whole(1),
@@ -303,6 +307,20 @@ def _add_network_commands(add: _Add) -> None:
     )
     _add_data(command, "made at random")
     _add_device(command, "sim", "sim (the RTL in Verilator) or a chip's port")
+
+    command = add(
+        "doctor",
+        commands_doctor.doctor_command,
+        "examine a chip: its link, its memories, what its layers make of some samples",
+        "locallearn doctor /dev/ttyUSB0",
+    )
+    command.add_argument("url", nargs="?", metavar="URL", default="sim", help="sim (default) or a chip's port")
+    command.add_argument(
+        "--network",
+        metavar="PRESET|SPEC.toml",
+        help="what it was built from; by default the preset with its fingerprint, of sim digits",
+    )
+    _add_baud(command)
 
     command = add(
         "generate", commands.generate_command, "write a network's RTL", "locallearn generate mnist -o mnist.v"

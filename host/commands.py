@@ -23,7 +23,7 @@ from locallearn.host.run import Run
 from locallearn.host.stop import terminable
 from locallearn.host.terminal import Terminal, accuracies
 from locallearn.host.train import resume, train
-from locallearn.host.verify import verify
+from locallearn.host.verify import made_samples, verify
 from locallearn.quant import machine
 from locallearn.quant.errors import (
     BuildError,
@@ -268,7 +268,7 @@ def verify_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
     if args.device in ("model", "numpy"):
         raise DeviceError("verify compares a chip with the golden model: --device is sim or the address of a chip")
     if args.data is None:
-        pixels, labels = _made_samples(spec, args.samples)
+        pixels, labels = made_samples(spec, args.samples)
     else:
         data = _load_data(args, spec)
         pixels, labels = data.train_x[: args.samples], data.train_y[: args.samples]
@@ -282,15 +282,6 @@ def verify_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
         "events, scores, errors, weights, noise, counters"
     )
     return summary, None
-
-
-def _made_samples(spec: NetworkSpec, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Random samples of every density, from an empty image to one without a single zero."""
-    rng = np.random.default_rng(spec.training.seed)
-    pixels = rng.integers(1, 256, (count, spec.input.size))
-    density = rng.random((count, 1)).round(1)
-    kept = rng.random(pixels.shape) < density
-    return np.where(kept, pixels, spec.input.zero).astype(np.uint8), rng.integers(0, spec.classes, count)
 
 
 def bench_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:

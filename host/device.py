@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from locallearn.host.endpoint import LinkCounters
 from locallearn.host.link import Link
 from locallearn.quant.errors import DeviceError
 from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, check_exits, quantise_pixels
@@ -19,7 +20,7 @@ from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind
 from locallearn.quant.spec import NetworkSpec
 from locallearn.quant.state import State
 
-__all__ = ["ChipDevice", "Counters", "Device", "ModelDevice", "Results"]
+__all__ = ["ChipDevice", "Counters", "Device", "ModelDevice", "Results", "fingerprints"]
 
 _BATCH = 64
 """Samples encoded and sent at a time."""
@@ -242,6 +243,23 @@ class ModelDevice(Device):
         self.model.clear_counters()
 
 
+def fingerprints(link: Link) -> tuple[int, int]:
+    """Of whatever chip is behind the link: of its network's description, and `interface_fingerprint`.
+
+    Raises DeviceError as the link does, and where the answer is none.
+    """
+    header = pack(ACCESS, layer=CHIP, kind=Kind.FINGERPRINT, row=0, rows=2)
+    link.write(bytes([Opcode.READ]) + header)
+    _expect(link, Opcode.DATA)
+    return int.from_bytes(link.read(4), "little"), int.from_bytes(link.read(4), "little")
+
+
+def _expect(link: Link, opcode: Opcode) -> None:
+    found = link.read(1)[0]
+    if found != opcode:
+        raise DeviceError(f"{link.url}: expected a {opcode.name} packet ({opcode:#04x}), got {found:#04x}")
+
+
 def _on_the_link(region: Region, elements: NDArray[np.int64]) -> bytes:
     """Rows of a region (rows, lanes) as READ and WRITE carry them."""
     elements = np.ascontiguousarray(elements, "<i8")
@@ -266,7 +284,7 @@ class ChipDevice(Device):
 
     def _check_fingerprints(self) -> None:
         url = self._link.url
-        found, interface = self.read(CHIP, Kind.FINGERPRINT)[:, 0].tolist()
+        found, interface = fingerprints(self._link)
         if found != self.spec.fingerprint:
             raise DeviceError(
                 f"{url}: the chip was built from another description (fingerprint {found:08x}) "
@@ -337,9 +355,12 @@ class ChipDevice(Device):
         return int.from_bytes(self._link.read(4), "little")
 
     def _expect(self, opcode: Opcode) -> None:
-        found = self._link.read(1)[0]
-        if found != opcode:
-            raise DeviceError(f"{self._link.url}: expected a {opcode.name} packet ({opcode:#04x}), got {found:#04x}")
+        _expect(self._link, opcode)
+
+    @property
+    def link_counters(self) -> LinkCounters:
+        """What the line did in this session."""
+        return self._link.counters
 
     # -- samples ---------------------------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.network import GoldenNetwork, quantise_pixels
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind, split_events
+from locallearn.quant.spec import NetworkSpec
 
-__all__ = ["read_events", "verify"]
+__all__ = ["made_samples", "read_events", "verify"]
 
 _INFER_EVERY = 4
 """Every so many samples one goes without its label: nothing may change then."""
@@ -54,6 +55,16 @@ def verify(
                 return {"samples": sample + 1, "equal": False, "first_difference": difference}
     progress(len(pixels))
     return {"samples": len(pixels), "equal": True, "first_difference": None}
+
+
+def made_samples(spec: NetworkSpec, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Random samples of every density, from an empty image to one without a single zero: pixels (count, inputs) and
+    labels (count,)."""
+    rng = np.random.default_rng(spec.training.seed)
+    pixels = rng.integers(1, 256, (count, spec.input.size))
+    density = rng.random((count, 1)).round(1)
+    kept = rng.random(pixels.shape) < density
+    return np.where(kept, pixels, spec.input.zero).astype(np.uint8), rng.integers(0, spec.classes, count)
 
 
 def _compared(
