@@ -11,7 +11,6 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
 
-
 __all__ = ["MIN_CYCLES", "UartReceiver", "UartTransmitter", "phase_steps"]
 
 MIN_CYCLES = 4
