@@ -67,11 +67,16 @@ def connect(url: str) -> socket.socket:
 
 @dataclass
 class NoisyHost:
-    """An `Endpoint` at a line with noise both ways."""
+    """An `Endpoint` at a line with noise both ways, and a `host.link.Link` for a device.
+
+    line_bytes  that went to the chip
+    """
 
     line: socket.socket
     rng: Random
     noise: Noise = field(default_factory=Noise)
+    line_bytes: int = 0
+    url: str = "noisy"
 
     def __post_init__(self) -> None:
         self.begin()
@@ -86,7 +91,7 @@ class NoisyHost:
     def exchange(self, wait: bool = True) -> None:
         end = self.end
         if frames := end.to_send(self.now()):
-            self.line.sendall(self.noise(frames, self.rng))
+            self.send(self.noise(frames, self.rng))
         seconds = max(0.0, end.deadline - self.now()) / _HASTE if wait else 0
         if select.select([self.line], [], [], seconds)[0]:
             said = self.line.recv(1 << 16)
@@ -95,11 +100,31 @@ class NoisyHost:
         else:
             end.tell(b"", self.now())
 
+    def send(self, data: bytes) -> None:
+        """Over the line as they are."""
+        self.line_bytes += len(data)
+        self.line.sendall(data)
+
     def open(self) -> None:
         since = time.monotonic()
         while not self.end.open:
             self.exchange()
             assert time.monotonic() - since < _PATIENCE_S, "no session"
+
+    def write(self, data: bytes) -> None:
+        self.end.write(data)
+        self.exchange(wait=False)
+
+    def read(self, size: int) -> bytes:
+        return self.hear(size)
+
+    def settle(self, window: int) -> None:
+        """Until the chip has all that was written, and has taken it: it lets the host send `window` bytes more."""
+        since = time.monotonic()
+        while self.end.unsent or self.end._acked < self.end._sent or self.end._room - self.end._acked != window:
+            self.end.reconnected()
+            self.exchange()
+            assert time.monotonic() - since < _PATIENCE_S, "the chip does not take what it was sent"
 
     def hear(self, size: int) -> bytes:
         """The next `size` bytes of the chip's stream."""
