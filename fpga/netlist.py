@@ -14,7 +14,7 @@ from locallearn.fpga.primitives import primitive_models
 from locallearn.fpga.tools import find_tool
 from locallearn.quant.errors import ToolError
 from locallearn.quant.spec import NetworkSpec
-from locallearn.rtl.chip import Chip
+from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import ECP5, Target
 from locallearn.sim.export import to_rtlil
 
@@ -34,12 +34,12 @@ class Netlist:
     cells: dict[str, int]
 
 
-def chip_netlist(spec: NetworkSpec, target: Target = ECP5) -> Netlist:
-    """The chip of `spec` as builds for parts of `target` have it, for `SimulatedChip`.
+def chip_netlist(spec: NetworkSpec, target: Target = ECP5, link_bytes: int = 512) -> Netlist:
+    """The chip of `spec` behind its link as builds for parts of `target` have it, for `SimulatedChip`.
 
     Raises ToolError if yosys is missing or fails.
     """
-    return synthesise(Chip(spec, target), target)
+    return synthesise(LinkedChip(spec, target, link_bytes), target)
 
 
 def synthesise(component: "wiring.Component[Any]", target: Target) -> Netlist:
