@@ -42,8 +42,8 @@ class Board:
     pll            its PLL in PLLS
     clock_mhz      the chip's clock where no other is asked for
     baud           of the serial port: what its USB bridge can do
-    receive_bytes  that can wait for the chip, in block RAM: none of the boards has a wire to stop the host with, and
-                   what it sends beyond them while the chip takes none is lost
+    link_bytes     that can wait each way, in block RAM: what the host sends while the chip takes none, and what the
+                   chip has said until the host has it
     capacity       of the part
     make_platform  makes what `platform` returns
     """

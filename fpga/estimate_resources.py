@@ -45,10 +45,10 @@ def estimate_layer_resources(plan: LayerPlan, target: Target) -> Resources:
 
 
 def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
-    """What a chip with its serial port takes."""
+    """What a chip with its link and serial port takes."""
     target = board.target
     total = _logic(chip_widths(plan), target)
-    total["block_ram"] = target.block_rams(8, board.receive_bytes)
+    total["block_ram"] = 2 * target.block_rams(8, board.link_bytes)
     total["block_ram"] += _small(target, COUNTER_BITS // 2, 2 * len(CHIP_COUNTERS))
     if not target.lut_ram:
         total["block_ram"] += _result_memories(plan, target)
@@ -61,7 +61,7 @@ def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
 
 
 def chip_widths(plan: NetworkPlan) -> dict[str, float]:
-    """Of what there is around the layers: decoder, results, counters, serial port, the host's way to all layers."""
+    """Of what there is around the layers: serial port, link, decoder, results, counters, the host's way to all layers."""
     return {"chip": 1, "further layers": len(plan.layers) - 1}
 
 

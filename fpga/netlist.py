@@ -34,12 +34,12 @@ class Netlist:
     cells: dict[str, int]
 
 
-def chip_netlist(spec: NetworkSpec, target: Target = ECP5) -> Netlist:
-    """The chip of `spec` as builds for parts of `target` have it, for `SimulatedChip`.
+def chip_netlist(spec: NetworkSpec, target: Target = ECP5, link_bytes: int = 512) -> Netlist:
+    """The chip of `spec` behind its link as builds for parts of `target` have it, for `SimulatedChip`.
 
     Raises ToolError if yosys is missing or fails.
     """
-    return synthesise(LinkedChip(spec, target), target)
+    return synthesise(LinkedChip(spec, target, link_bytes), target)
 
 
 def synthesise(component: "wiring.Component[Any]", target: Target) -> Netlist:

@@ -251,7 +251,8 @@ def fingerprints(link: Link) -> tuple[int, int]:
     header = pack(ACCESS, layer=CHIP, kind=Kind.FINGERPRINT, row=0, rows=2)
     link.write(bytes([Opcode.READ]) + header)
     _expect(link, Opcode.DATA)
-    return int.from_bytes(link.read(4), "little"), int.from_bytes(link.read(4), "little")
+    answer = link.read(8)
+    return int.from_bytes(answer[:4], "little"), int.from_bytes(answer[4:], "little")
 
 
 def _expect(link: Link, opcode: Opcode) -> None:

@@ -59,10 +59,9 @@ def test_what_was_counted(record: dict[str, Any]) -> None:
 def test_the_rtl_has_what_is_estimated(spec: NetworkSpec, board: Board) -> None:
     """Of today, where records are of the day that they were made."""
     target = board.target
-    netlist = chip_netlist(spec, target)
+    netlist = chip_netlist(spec, target, board.link_bytes)
     estimated = estimate_resources(NetworkPlan(spec), board)
-    # The netlist is that of the chip without its serial port, where received bytes wait.
-    assert count(netlist, BLOCK_RAMS[target]) == estimated["block_ram"] - target.block_rams(8, board.receive_bytes)
+    assert count(netlist, BLOCK_RAMS[target]) == estimated["block_ram"]
     assert netlist.cells.get("SB_SPRAM256KA", 0) == estimated.get("spram", 0)
     multipliers = count(netlist, MULTIPLIERS[target] - {"MULT9X9"}) + netlist.cells.get("MULT9X9", 0) / 2
     assert estimated["dsp"] == pytest.approx(multipliers, abs=0.5)

@@ -13,15 +13,15 @@ from cocotb.triggers import ClockCycles
 from locallearn.fpga.boards import BOARDS, Board
 from locallearn.fpga.flows import FLOWS
 from locallearn.fpga.top import LIGHTS, BoardTop, SerialChip, board_clock
+from locallearn.host.endpoint import Endpoint
 from locallearn.quant.errors import BuildError
-from locallearn.quant.registers import Kind
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.target import GENERIC
 from locallearn.sim.bench import parameters, start
 from tests.rtl.conftest import Bench
 from tests.rtl.conftest import bench as bench  # a fixture of other tests
 from tests.rtl.test_chip import Dialogue
-from tests.wires import listen, send_bytes
+from tests.wires import listen, send_byte, send_bytes
 
 SPEC = NetworkSpec(
     "tiny", 3, InputSpec(9), (LayerSpec(7, lanes=3), LayerSpec(5, lanes=2)), training=TrainingSpec(rate_shift=5)
@@ -97,72 +97,110 @@ def test_serial_chip(bench: Bench, cycles: float) -> None:
     bench(SerialChip(SPEC, GENERIC, cycles * BAUD, BAUD, 512), cycles)
 
 
-async def connect(dut: Any, faster: float = 0) -> tuple[int, bytearray]:
-    """The far end's bits last so many ps; what it hears."""
+class Line:
+    """The host's end of the link at the two wires, whose bits last as long as its own clock says."""
+
+    def __init__(self, dut: Any, faster: float = 0) -> None:
+        self.dut = dut
+        self.bit_ps = round(parameters() * PERIOD_PS / (1 + faster))
+        self.end = Endpoint(1234, 0)
+        self.heard = bytearray()
+        self._told = 0
+        cocotb.start_soon(listen(dut.tx, self.bit_ps, self.heard))
+
+    async def send(self) -> None:
+        """All that may be on its way now."""
+        await send_bytes(self.dut.rx, self.end.to_send(0), self.bit_ps)
+
+    async def exchange(self) -> None:
+        """What has been heard since the last time, and what there is to say then, or a pause."""
+        self.end.tell(bytes(self.heard[self._told :]), 0)
+        self._told = len(self.heard)
+        frames = self.end.to_send(0)
+        await send_bytes(self.dut.rx, frames, self.bit_ps)
+        if not frames:
+            await ClockCycles(self.dut.clk, int(12 * parameters()))
+
+    async def hear(self, count: int) -> bytes:
+        """So many bytes of the chip's stream, and no more; then all is at rest."""
+        patience, before = 0, -1
+        while len(self.end.received) < count:
+            await self.exchange()
+            patience = 0 if self._told > before else patience + 1
+            before = self._told
+            assert patience < 200, f"{len(self.end.received)} of {count} bytes"
+        for _ in range(40):
+            await self.exchange()
+        said = bytes(self.end.received)
+        assert len(said) == count
+        self.end.received.clear()
+        return said
+
+
+async def connect(dut: Any, faster: float = 0) -> Line:
+    """In a session."""
     await start(dut)
     dut.rx.value = 1
     await ClockCycles(dut.clk, 10)
-    bit_ps, heard = round(parameters() * PERIOD_PS / (1 + faster)), bytearray()
-    cocotb.start_soon(listen(dut.tx, bit_ps, heard))
-    return bit_ps, heard
-
-
-async def hear(dut: Any, heard: bytearray, count: int) -> None:
-    """Until so many bytes have come and the wire is at rest."""
-    patience = 0
-    while len(heard) < count:
-        before = len(heard)
-        await ClockCycles(dut.clk, int(12 * parameters()))
-        patience = 0 if len(heard) > before else patience + 1
-        assert patience < 100, f"{len(heard)} of {count} bytes"
-    await ClockCycles(dut.clk, int(30 * parameters()))
-    assert len(heard) == count
+    line = Line(dut, faster)
+    while not line.end.open:
+        await line.exchange()
+    return line
 
 
 @cocotb.test
 async def answers_as_the_golden_model(dut: Any) -> None:
     """Weights written, samples learned from, everything read: all of it sent without a pause, 2 % too fast."""
-    bit_ps, heard = await connect(dut, 0.02)
+    line = await connect(dut, 0.02)
     dialogue = Dialogue(SPEC, Random(1))
     dialogue.reset()
     dialogue.samples(6)
     dialogue.read_state()
-    await send_bytes(dut.rx, dialogue.requests, bit_ps)
-    await hear(dut, heard, sum(len(answer.expected) for answer in dialogue.answers))
-    said = iter(heard)
+    line.end.write(dialogue.requests)
+    said = iter(await line.hear(sum(len(answer.expected) for answer in dialogue.answers)))
     for answer in dialogue.answers:
         actual = bytes(next(said) for _ in answer.expected)
         assert list(actual) == list(answer.expected), answer.what
         answer.check(actual)
+    counters = line.end.counters
+    assert (counters.resent, counters.bad, counters.missed) == (0, 0, 0)
     assert not dut.lost.value
     assert not dut.busy.value
 
 
 @cocotb.test
 async def lost_is_seen(dut: Any) -> None:
-    """More requests than can wait while the first is answered; the light stays on."""
-    bit_ps, _ = await connect(dut)
+    """A byte without its stop bit; the light stays on, and the link mends what that has broken."""
+    line = await connect(dut)
     dialogue = Dialogue(SPEC, Random(1))
-    plan = dialogue.golden.plan.layers[0]
-    for _ in range(100):
-        dialogue.read(0, Kind.WEIGHTS, plan.to_rows(plan.initial_weights()))
-    await send_bytes(dut.rx, dialogue.requests, bit_ps)
+    dialogue.samples(1)
+    line.end.write(dialogue.requests)
+    frame = line.end.to_send(0)
+    await send_bytes(dut.rx, frame[:9], line.bit_ps)
+    await send_byte(dut.rx, frame[9], line.bit_ps, stop=0)
+    dut.rx.value = 1
+    await ClockCycles(dut.clk, int(2 * parameters()))
+    await send_bytes(dut.rx, frame[10:], line.bit_ps)
     assert dut.lost.value
-    await ClockCycles(dut.clk, 5000)
+    line.end.reconnected()
+    await line.hear(len(dialogue.answers[0].expected))
     assert dut.lost.value
 
 
 @cocotb.test
 async def busy_and_receiving(dut: Any) -> None:
-    bit_ps, heard = await connect(dut)
+    line = await connect(dut)
     await ClockCycles(dut.clk, 5000)
     assert not dut.busy.value and not dut.receiving.value
     dialogue = Dialogue(SPEC, Random(1))
     dialogue.samples(1)
-    await send_bytes(dut.rx, dialogue.requests[:-1], bit_ps)
+    line.end.write(dialogue.requests[:-1])
+    await line.send()
+    # The frame's last bytes are on their way inside.
+    await ClockCycles(dut.clk, 20)
     assert dut.busy.value and dut.receiving.value
-    await send_bytes(dut.rx, dialogue.requests[-1:], bit_ps)
-    await hear(dut, heard, len(dialogue.answers[0].expected))
+    line.end.write(dialogue.requests[-1:])
+    await line.hear(len(dialogue.answers[0].expected))
     await ClockCycles(dut.clk, 5000)
     assert not dut.busy.value and not dut.receiving.value and not dut.lost.value
 

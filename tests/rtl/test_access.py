@@ -267,3 +267,47 @@ async def an_unknown_region_is_never_asked_for(dut: Any) -> None:
     ]
     await board.check(requests)
     assert board.errors == len(requests)
+
+
+@cocotb.test
+@cocotb.parametrize(stalls=STALLS)
+async def an_access_is_given_up_anywhere(dut: Any, stalls: str) -> None:
+    """A READ ends with the element under way, a WRITE before the next whose bytes have not all come; the next access
+    is a whole one."""
+    await start(dut)
+    board, rng = Board(dut, stalls=stalls), Random(stalls)
+    cocotb.start_soon(board._allow(pace("steady", 6)))
+    for request in [*whole_regions(board.spec, rng), *any_requests(board.spec, rng, 10)] * 2:
+        data = raw(board.spec, request, request.elements or ())
+        data = data[: rng.randint(0, max(0, len(data) - 1))]
+        board.data.send(data)
+        dut.write.value = request.write
+        began = len(board.sink.received)
+        board.requests.send([request.fields])
+        if request.write:
+            await board.data.drained()
+        for _ in range(rng.choice([1, rng.randint(1, 30), rng.randint(1, 200)])):
+            await RisingEdge(dut.clk)
+        dut.abort.value = 1
+        since = cycle()
+        while board.requests.pending:
+            await RisingEdge(dut.clk)
+            assert cycle() - since < 1000, f"{request} is not given up since cycle {since}"
+        dut.abort.value = 0
+        for _ in range(3):
+            await RisingEdge(dut.clk)
+        said = bytes(received.payload for received in board.sink.received[began:])
+        board.sink._compared = len(board.sink.received)
+        elements = walk(board.spec, request)
+        assert board.elements == elements[: len(board.elements)], request
+        if request.write:
+            assert said == bytes([Opcode.DONE]), request
+            region = region_of(board.spec, request)
+            # None of them is half of what was sent and half of what was there.
+            assert len(board.elements) == (len(data) // region.size if region else 0), request
+        else:
+            whole = answer(board.spec, request)
+            assert said == whole[: len(said)] and (not request.rows or len(said) > 1), request
+        board.elements.clear()
+    board.errors = 0
+    await board.check(list(any_requests(board.spec, rng, 10)))

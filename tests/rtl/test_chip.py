@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, result_fields
-from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, interface_fingerprint, regions
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
 from locallearn.rtl.chip import Chip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
@@ -157,6 +157,36 @@ class Dialogue:
         self.answers.append(Answer(f"sample {self._samples}", said))
         self._samples += 1
 
+    def half_sample(self) -> None:
+        """Given up at any byte: a sample that nobody learns from, and whose result is not for the next session."""
+        size = self.spec.input.size
+        pixels = np.array([self._rng.choice([0, self._rng.randint(1, 255)]) for _ in range(size)], np.uint8)
+        packet = encode_samples(quantise_pixels(self.spec, pixels)[None], np.array([0]))[0]
+        end = self._rng.randrange(1, len(packet))
+        self.requests += packet[:end]
+        # It ends as if zeros followed.
+        read, rest = np.zeros(size, np.uint8), iter(packet[2:end])
+        position = 0
+        for byte in rest:
+            if byte:
+                read[position] = byte
+                position += 1
+            else:
+                position += next(rest, -1) + 1
+        self._expect_result(read, None)
+
+    def half_access(self) -> None:
+        """Of all weights: reads them, or writes what is there."""
+        plan = self.golden.layers[-1].plan
+        rows = plan.to_rows(self.golden.layers[-1].memory.weights)
+        begin = len(self.requests)
+        self._access(self._rng.choice([Opcode.READ, Opcode.WRITE]), plan.index, Kind.WEIGHTS, 0, len(rows))
+        if self.requests[begin] == Opcode.WRITE:
+            self.requests += self._raw(plan.index, Kind.WEIGHTS, rows)[:-1]
+        # A READ whose header is whole is given up while it says its rows.
+        end = self._rng.randint(1, len(self.requests) - begin)
+        del self.requests[begin + end :]
+
     def garbage(self) -> None:
         """Bytes that are no opcode."""
         self.requests += b"\x00\x7f\xff"
@@ -166,7 +196,7 @@ class Dialogue:
 
     def read_state(self) -> None:
         """Everything that can be read; nothing waits for the samples before but the chip itself."""
-        self.read(CHIP, Kind.FINGERPRINT, self.spec.fingerprint)
+        self.read(CHIP, Kind.FINGERPRINT, [self.spec.fingerprint, interface_fingerprint(self.golden.plan)])
         self.read(CHIP, Kind.DECAY, self.golden.decay)
         self._read_counters(CHIP, CHIP_COUNTERS, self._chip_check())
         for index, layer in enumerate(self.golden.layers):
@@ -199,7 +229,7 @@ class Dialogue:
 
     def _chip_check(self) -> Callable[[dict[str, int]], None]:
         """For the counters as the samples up to now define them."""
-        expected = {"samples": self._samples, "link_errors": self._errors}
+        expected = {"samples": self._samples, "link_errors": self._errors, "bad_frames": 0, "missed_frames": 0}
 
         def check(counters: dict[str, int]) -> None:
             self._cycles = counters.pop("cycles")
@@ -327,3 +357,51 @@ async def at_rest_when_learned(dut: Any) -> None:
         dialogue.read(CHIP, Kind.DECAY, 0)
         assert await speak() == undisturbed
     await hold(dut, sink, dialogue)
+
+
+@cocotb.test
+@cocotb.parametrize(idle=IDLE)
+async def gives_up_what_is_under_way(dut: Any, idle: str) -> None:
+    """In the middle of packets, with samples in flight: it learns from all that were whole, and from no half one."""
+    await start(dut)
+    rng = Random(idle)
+    dialogue = Dialogue(parameters(), rng)
+    source, sink = Source(dut, "i", 8, pace(idle, 1)), Sink(dut, "o", 8, pace("steady", 2))
+    said = 0
+
+    def speak() -> None:
+        nonlocal said
+        source.send(dialogue.requests[said:])
+        said = len(dialogue.requests)
+
+    dialogue.reset()
+    speak()
+    await hold(dut, sink, dialogue)
+    for number in range(12):
+        dialogue.samples(rng.randint(0, 4))
+        rng.choice([dialogue.half_sample, dialogue.half_access])()
+        speak()
+        await source.drained()
+        for _ in range(rng.choice([0, 5, 50, 500])):
+            await RisingEdge(dut.clk)
+        dut.abort.value = 1
+        await RisingEdge(dut.clk)
+        await at_rest(dut, f"session {number}")
+        dut.abort.value = 0
+        # What was said is dropped by the link.
+        dialogue.answers.clear()
+        sink.received.clear()
+        sink._compared = 0
+        dialogue.samples(2)
+        dialogue.read_state()
+        speak()
+        await hold(dut, sink, dialogue)
+
+
+async def at_rest(dut: Any, what: str) -> None:
+    """For as long as the link waits for it."""
+    since, still = cycle(), 0
+    while still < 16:
+        await RisingEdge(dut.clk)
+        still = still + 1 if dut.idle.value else 0
+        assert cycle() - since < 3000, f"{what}: not at rest since cycle {since}"

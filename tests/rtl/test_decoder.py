@@ -294,3 +294,89 @@ async def not_idle_before_the_last_event_was_taken(dut: Any) -> None:
     await RisingEdge(dut.clk)
     await RisingEdge(dut.clk)
     assert dut.idle.value
+
+
+def prefixes(spec: NetworkSpec) -> list[bytes]:
+    """Packets that end too early, at every byte: with runs, pixels of zero bits, and both accesses."""
+    size = spec.input.size
+    packets = [bytes([opcode, 1 % spec.classes]) + bytes([1] * size) for opcode in (Opcode.TRAIN, Opcode.INFER)]
+    packets.append(bytes([Opcode.TRAIN, 0]) + bytes([8, 0, 0] * size)[: size if size < 4 else 12])
+    packets.append(access(Opcode.READ, Random(1)))
+    packets.append(access(Opcode.WRITE, Random(2), b"data"))
+    header = 1 + record_size(ACCESS)
+    return [
+        packet[:end]
+        for packet in packets
+        for end in range(1, min(len(packet), header if packet[0] in (Opcode.READ, Opcode.WRITE) else 40))
+    ]
+
+
+@cocotb.test
+@cocotb.parametrize(stalls=STALLS)
+async def a_packet_is_given_up_at_any_byte(dut: Any, stalls: str) -> None:
+    """A sample ends with an event that is not learned from, an access does not begin; the next packet is whole."""
+    await start(dut)
+    board, rng = Board(dut, stalls=stalls), Random(stalls)
+    size = board.spec.input.size
+    whole = bytes([Opcode.TRAIN, 0]) + encoded_zeros(size)
+    for prefix in prefixes(board.spec):
+        # The last sample may still be on its way when this is given up: it is learned from.
+        before = board.source.pending, len(board.sink.received), len(board.begun)
+        board.source.send(whole + prefix)
+        await board.source.drained()
+        for _ in range(rng.choice([0, 0, 1, 20])):
+            await RisingEdge(dut.clk)
+        dut.abort.value = 1
+        await RisingEdge(dut.clk)
+        since = cycle()
+        while not dut.idle.value:
+            assert cycle() - since < 2000, f"{prefix!r} is not given up since cycle {since}"
+            await RisingEdge(dut.clk)
+        dut.abort.value = 0
+        await RisingEdge(dut.clk)
+        events = [received.payload for received in board.sink.received[before[1] :]]
+        is_sample = prefix[0] in (Opcode.TRAIN, Opcode.INFER)
+        assert len(board.begun) - before[2] == 1 + is_sample, prefix
+        last = [event for event in events if event["last"]]
+        assert [event["learn"] for event in last] == [1] + [0] * is_sample, (prefix, last)
+        assert all(event["index"] == size and event["value"] == board.spec.input.format.half for event in last)
+        # What of its pixels had come, and nothing else.
+        given = [event["index"] for event in events if not event["last"]]
+        expected = given_pixels(board.spec, prefix[2:]) if is_sample else []
+        assert given == expected, prefix
+    board.sink._compared = len(board.sink.received)
+    board.begun.clear()
+    board.errors = 0
+    await board.check(any_packets(board.spec, rng, 5))
+
+
+def given_pixels(spec: NetworkSpec, encoded: bytes) -> list[int]:
+    """Places of those that are not 0."""
+    found, position, rest = [], 0, iter(encoded)
+    for byte in rest:
+        if byte == 0:
+            position += next(rest, -1) + 1
+        else:
+            found += [position] * bool(byte & spec.input.format.max)
+            position += 1
+    return found
+
+
+@cocotb.test
+async def abort_between_packets(dut: Any) -> None:
+    """Nothing happens, whether it comes while the last event is offered or later."""
+    await start(dut)
+    board = Board(dut)
+    packets = bytes([Opcode.TRAIN, 0]) + encoded_zeros(board.spec.input.size)
+    for cycles in range(6):
+        board.source.send(packets)
+        await board.source.drained()
+        for _ in range(cycles):
+            await RisingEdge(dut.clk)
+        dut.abort.value = 1
+        for _ in range(10):
+            await RisingEdge(dut.clk)
+        dut.abort.value = 0
+        await RisingEdge(dut.clk)
+    learn = [received.payload["learn"] for received in board.sink.received if received.payload["last"]]
+    assert learn == [1] * 6
