@@ -109,7 +109,7 @@ _BOARDS = (
         clock_mhz=36,
         # FT2232H: 12 MHz divided by 4. It makes 6 Mbaud too, but then samples come as fast as 4 lanes learn from them.
         baud=3_000_000,
-        link_bytes=1024,
+        link_bytes=2048,
         capacity=Capacity(lut=5280, ff=5280, dsp=8, block_ram=30, spram=4),
         make_platform=partial(_platform, "amaranth_boards.icebreaker", "ICEBreakerPlatform"),
     ),

@@ -67,9 +67,9 @@ CHIP_HEADER = {
 
 
 def link_window(link_bytes: int) -> int:
-    """Bytes that a chip with a buffer of `link_bytes` each way lets the host send beyond what it has taken: a CRC comes
-    into the buffer too, before it is known to be one."""
-    return link_bytes - 2 * CRC_BYTES
+    """Bytes that a chip with a buffer of `link_bytes` each way lets the host send beyond what it has taken: what turns
+    out to be no frame comes into the buffer as well."""
+    return link_bytes - MAX_PAYLOAD - CRC_BYTES
 
 
 def encode_frame(header: bytes, payload: bytes = b"") -> bytes:

@@ -1,7 +1,7 @@
 """The chip's end of the link: two streams of bytes over a line that loses and alters some; see `quant/frames.py`."""
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
@@ -31,11 +31,24 @@ _AT_REST = 16
 """Cycles of rest that are one: what is on its way inside the chip is seen by then."""
 
 
+class _Header:
+    """What is needed of a frame's header from the host.
+
+    known, open  of this version, and opening a session
+    ours         of this session
+    next, ahead  its payload is the stream's next, or begins beyond that
+    """
+
+    def __init__(self) -> None:
+        self.known, self.open, self.ours, self.next, self.ahead = (Signal(name=f"header_{n}") for n in range(5))
+        self.era, self.session, self.got = Signal(8), Signal(16), Signal(OFFSET_BITS)
+
+
 class Link(wiring.Component):
     """Latency from a frame's last byte to its first at `to_chip` 7 cycles, a byte a cycle from there; towards the host
     a byte every 4 cycles.
 
-    link_bytes  that wait each way, in block RAM: a power of 2 from 2 to 128 times MAX_PAYLOAD
+    link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 times MAX_PAYLOAD
 
     i          bytes from the line, always taken
     o          bytes to the line
@@ -50,10 +63,12 @@ class Link(wiring.Component):
     """
 
     def __init__(self, target: Target, link_bytes: int) -> None:
-        if link_bytes not in (MAX_PAYLOAD << n for n in range(1, 8)):
-            raise ValueError(f"link_bytes {link_bytes}: a power of 2 from {2 * MAX_PAYLOAD} to {128 * MAX_PAYLOAD}")
+        if link_bytes not in (MAX_PAYLOAD << n for n in range(2, 8)):
+            raise ValueError(f"link_bytes {link_bytes}: a power of 2 from {4 * MAX_PAYLOAD} to {128 * MAX_PAYLOAD}")
         self._target = target
         self._bytes = link_bytes
+        # Fewer than twice as many are ever apart.
+        self._bits = link_bytes.bit_length() - 1
         byte = stream.Signature(8)
         ports = {"i": In(byte), "o": Out(byte), "to_chip": Out(byte), "from_chip": In(byte)}
         inputs = {"at_rest": In(1), "stuck": In(1)}
@@ -64,7 +79,7 @@ class Link(wiring.Component):
         # Of the host's stream: what came whole, and what the chip has taken of it.
         self._got, self._taken = Signal(OFFSET_BITS), Signal(OFFSET_BITS)
         # Of the chip's: what the host has, what was sent, and what there is.
-        self._kept, self._sent, self._made = Signal(OFFSET_BITS), Signal(OFFSET_BITS), Signal(OFFSET_BITS)
+        self._kept, self._sent, self._made = Signal(OFFSET_BITS), Signal(OFFSET_BITS), Signal(self._bits + 1)
         self._session, self._era = Signal(16), Signal(8)
         self._lost, self._owes, self._back = Signal(), Signal(), Signal()
         resting, going = self._give(m), self._keep(m)
@@ -80,80 +95,88 @@ class Link(wiring.Component):
         """Frames into the buffer; they count from their end on, if they are whole and the next."""
         m.submodules.frames = frames = FrameReceiver()
         wiring.connect(m, wiring.flipped(self.i), frames.i)
-        layout = data.StructLayout(HOST_HEADER)
         size = record_size(HOST_HEADER)
-        header = Signal(layout)
-        header_bytes, others = Signal(range(size + 1)), Signal(range(CRC_BYTES + 2))
-        # Where the next byte of a payload would lie, its CRC's bytes too.
-        tail, full, overrun = Signal(OFFSET_BITS), Signal(), Signal()
-        m.d.sync += full.eq((tail - self._taken)[:OFFSET_BITS] > link_window(self._bytes) + CRC_BYTES)
-        m.d.sync += self._memory.write.eq(0)
-        with m.If(frames.valid):
-            with m.If(header_bytes != size):
-                bits = header.as_value()
-                m.d.sync += [bits.eq(Cat(bits[8:], frames.byte)), header_bytes.eq(header_bytes + 1)]
-            with m.Else():
-                m.d.sync += [
-                    self._memory.write.eq(~full),
-                    self._memory.write_address.eq(tail),
-                    self._memory.write_data.eq(frames.byte),
-                    tail.eq(tail + 1),
-                    overrun.eq(overrun | full),
-                ]
-                with m.If(others != CRC_BYTES + 1):
-                    m.d.sync += others.eq(others + 1)
-
-        # A header is there for as long as its CRC takes to come before any of this is asked.
-        ours, known, ahead, behind, new_era = (Signal() for _ in range(5))
-        distance, progress, owned = (Signal(OFFSET_BITS) for _ in range(3))
+        # Of the header, and of what follows; one byte too many for a frame stands for any number.
+        place, count = Signal(range(size + 1)), Signal(range(MAX_PAYLOAD + CRC_BYTES + 2))
+        too_long = count == MAX_PAYLOAD + CRC_BYTES + 1
         m.d.sync += [
-            known.eq(header.version == LINK_VERSION),
-            ours.eq(header.session == self._session),
-            new_era.eq(header.era != self._era),
-            distance.eq(header.at - self._got),
-            ahead.eq((distance != 0) & ~distance[-1]),
-            behind.eq(distance[-1]),
-            progress.eq(header.got - self._kept),
-            owned.eq(self._made - self._kept),
+            self._memory.write.eq(frames.valid & (place == size) & ~too_long),
+            self._memory.write_address.eq(self._got + count),
+            self._memory.write_data.eq(frames.byte),
         ]
-        session, rest = Signal(16), Signal(range(_AT_REST + 1))
-        is_frame, payload = Signal(), Signal()
-        m.d.comb += [is_frame.eq(frames.whole & (others >= CRC_BYTES)), payload.eq(others > CRC_BYTES)]
+        with m.If(frames.valid):
+            with m.If(place != size):
+                m.d.sync += place.eq(place + 1)
+            with m.Elif(~too_long):
+                m.d.sync += count.eq(count + 1)
+        header = self._header(m, frames.byte, frames.valid, place)
+
+        whole, payload = Signal(), Signal()
+        m.d.comb += [whole.eq(frames.end & frames.whole & (count >= CRC_BYTES)), payload.eq(count > CRC_BYTES)]
+        rest = Signal(range(_AT_REST + 1))
         with m.If(frames.end):
-            m.d.sync += [header_bytes.eq(0), others.eq(0), tail.eq(self._got), overrun.eq(0)]
-            m.d.comb += self.bad.eq((header_bytes != 0) & ~is_frame)
-        with m.If(frames.end & is_frame):
+            m.d.sync += [place.eq(0), count.eq(0)]
+            m.d.comb += self.bad.eq((place != 0) & ~whole)
+        with m.If(whole & (~self.abort | self.stuck)):
             m.d.sync += self._owes.eq(1)
-            with m.If(known & ~self.abort):
-                with m.If(header.open & ~ours):
-                    m.d.sync += [self.abort.eq(1), session.eq(header.session), rest.eq(0)]
-                with m.Elif(ours & (progress <= owned)):
-                    m.d.sync += self._kept.eq(header.got)
-                    with m.If(new_era):
-                        m.d.sync += [self._era.eq(header.era), self._back.eq(1), self._lost.eq(0)]
-                    with m.If(payload & ahead):
-                        m.d.sync += self._lost.eq(1)
-                        m.d.comb += self.missed.eq(1)
-                    with m.If(payload & ~ahead & ~behind & ~overrun):
-                        m.d.sync += [self._got.eq(tail - CRC_BYTES), tail.eq(tail - CRC_BYTES)]
+        with m.If(whole & ~self.abort & header.known):
+            with m.If(header.open & ~header.ours):
+                m.d.sync += [self.abort.eq(1), self._session.eq(header.session), rest.eq(0)]
+            with m.Elif(header.ours):
+                m.d.sync += self._kept.eq(header.got)
+                with m.If(header.era != self._era):
+                    m.d.sync += [self._era.eq(header.era), self._back.eq(1), self._lost.eq(0)]
+                with m.If(payload & header.ahead):
+                    m.d.sync += self._lost.eq(1)
+                    m.d.comb += self.missed.eq(1)
+                with m.If(payload & header.next & ~too_long):
+                    m.d.sync += self._got.eq(self._got + count - CRC_BYTES)
 
         with m.If(self.abort):
             m.d.sync += rest.eq(Mux(self.at_rest & resting, rest + 1, 0))
             with m.If(rest == _AT_REST):
-                offsets = (self._got, self._taken, self._kept, self._sent, self._made, tail, self._fetched)
+                offsets = (self._got, self._taken, self._kept, self._sent, self._made, self._fetched)
                 m.d.sync += [offset.eq(0) for offset in offsets]
-                m.d.sync += [self._session.eq(session), self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
+                m.d.sync += [self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
                 m.d.sync += [self.abort.eq(0), self._owes.eq(1)]
+
+    def _header(self, m: Module, byte: Value, valid: Value, place: Value) -> "_Header":
+        """What a frame's header says, from its last byte on until the next frame's first: compared as it comes, so that
+        little of it has to be kept."""
+        header = _Header()
+        low, borrow, same = Signal(8), Signal(), Signal()
+        with m.If(valid), m.Switch(place):
+            with m.Case(0):
+                m.d.sync += [header.known.eq(byte[:4] == LINK_VERSION), header.open.eq(byte[4])]
+            with m.Case(1):
+                m.d.sync += header.era.eq(byte)
+            with m.Case(2):
+                m.d.sync += [header.session[:8].eq(byte), header.ours.eq(byte == self._session[:8])]
+            with m.Case(3):
+                ours = header.ours & (byte == self._session[8:])
+                m.d.sync += [header.session[8:].eq(byte), header.ours.eq(ours)]
+            with m.Case(4):
+                m.d.comb += Cat(low, borrow).eq(byte - self._got[:8])
+                m.d.sync += [same.eq(low == 0), header.ahead.eq(borrow)]
+            with m.Case(5):
+                # `ahead` has the borrow of the byte before.
+                m.d.comb += low.eq(byte - self._got[8:] - header.ahead)
+                m.d.sync += [header.next.eq(same & (low == 0)), header.ahead.eq(~low[7] & ~(same & (low == 0)))]
+            with m.Case(6):
+                m.d.sync += header.got[:8].eq(byte)
+            with m.Case(7):
+                m.d.sync += header.got[8:].eq(byte)
+        return header
 
     def _give(self, m: Module) -> Signal:
         """The buffer to the chip. Returns whether nothing is on its way there."""
         m.submodules.received = self._memory = memory = BlockMemory(self._target, 8, self._bytes)
         m.submodules.ahead = ahead = SyncFIFO(width=8, depth=_AHEAD)
-        self._fetched = Signal(OFFSET_BITS)
+        self._fetched = Signal(self._bits)
         room, asked = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(2)
         fetch, taken = Signal(), Signal()
         m.d.comb += [
-            fetch.eq((self._fetched != self._got) & (room != 0) & ~self.abort),
+            fetch.eq((self._fetched != self._got[: self._bits]) & (room != 0) & ~self.abort),
             taken.eq(ahead.r_rdy & (self.to_chip.ready | self.abort)),
             memory.address.eq(self._fetched),
             ahead.w_data.eq(memory.data),
@@ -169,7 +192,7 @@ class Link(wiring.Component):
             room.eq(room - fetch + taken),
         ]
         resting = Signal()
-        m.d.comb += resting.eq((room == _AHEAD) & ((self._fetched == self._got) | self.abort))
+        m.d.comb += resting.eq((room == _AHEAD) & ((self._fetched == self._got[: self._bits]) | self.abort))
         return resting
 
     # -- to the host -----------------------------------------------------------------------------------
@@ -178,7 +201,7 @@ class Link(wiring.Component):
         """The chip's bytes into their buffer. Returns whether some are not sent."""
         m.submodules.kept = self._said = memory = BlockMemory(self._target, 8, self._bytes)
         space = Signal()
-        m.d.sync += space.eq((self._made - self._kept)[:OFFSET_BITS] < self._bytes - 2)
+        m.d.sync += space.eq((self._made - self._kept)[: self._bits + 1] < self._bytes - 2)
         m.d.comb += [
             self.from_chip.ready.eq(space | self.abort),
             memory.write.eq(self.from_chip.valid & space & ~self.abort),
@@ -188,47 +211,51 @@ class Link(wiring.Component):
         ]
         m.d.sync += self._made.eq(self._made + memory.write)
         going = Signal()
-        m.d.comb += going.eq(self._made != self._sent)
+        m.d.comb += going.eq(self._made != self._sent[: self._bits + 1])
         return going
 
     def _send(self, m: Module, going: Signal) -> Signal:
         """Frames of what is there, or of an answer that is owed. Returns whether none is on its way."""
         m.submodules.sender = sender = FrameSender()
         wiring.connect(m, sender.o, wiring.flipped(self.o))
-        header = Signal(8 * record_size(CHIP_HEADER))
-        room, told = Signal(OFFSET_BITS), Signal(OFFSET_BITS)
+        got, room, told = Signal(OFFSET_BITS), Signal(OFFSET_BITS), Signal(OFFSET_BITS)
         # The host hears of a quarter of its window when that has become free.
         quarter = (self._bytes // 4).bit_length() - 1
-        m.d.sync += room.eq(self._taken + link_window(self._bytes))
         with m.If(self._taken[quarter] != told[quarter]):
             m.d.sync += self._owes.eq(1)
+        at_rest = self.at_rest & (self._taken == self._got) & ~going
+        flags, era = Signal(3), Signal(8)
         values = {
             "version": Const(LINK_VERSION, 4),
-            "lost": self._lost,
-            "stuck": self.stuck,
-            "idle": self.at_rest & (self._taken == self._got) & ~going,
+            "lost": flags[0],
+            "stuck": flags[1],
+            "idle": flags[2],
             "spare": Const(0, 1),
-            "era": self._era,
+            "era": era,
             "session": self._session,
             "at": self._sent,
-            "got": self._got,
+            "got": got,
             "room": room,
         }
         silent, count, patience = Signal(), Signal(range(MAX_PAYLOAD + 1)), Signal(range(_LINGER + 1))
-        m.d.comb += sender.i.payload.byte.eq(header)
+        header = Signal(8 * record_size(CHIP_HEADER))
+        m.d.comb += header.eq(Cat(values[name] for name in CHIP_HEADER))
         with m.FSM(name="talk"):
             with m.State("Rest"):
                 m.d.comb += silent.eq(1)
-                m.d.sync += [header.eq(Cat(values[name] for name in CHIP_HEADER)), count.eq(0)]
+                m.d.sync += count.eq(0)
                 with m.If(self._back):
                     m.d.sync += [self._sent.eq(self._kept), self._back.eq(0)]
                 with m.Elif(self._owes | (going & ~self.abort)):
+                    # What changes while it is sent.
+                    m.d.sync += [flags.eq(Cat(self._lost, self.stuck, at_rest)), era.eq(self._era)]
+                    m.d.sync += [got.eq(self._got), room.eq(self._taken + link_window(self._bytes))]
                     m.d.sync += [self._owes.eq(0), told.eq(self._taken)]
                     m.next = "Header"
             with m.State("Header"):
-                m.d.comb += sender.i.valid.eq(1)
+                m.d.comb += [sender.i.valid.eq(1), sender.i.payload.byte.eq(header.word_select(count[:4], 8))]
                 with m.If(sender.i.ready):
-                    m.d.sync += [header.eq(header >> 8), count.eq(count + 1)]
+                    m.d.sync += count.eq(count + 1)
                     with m.If(count == record_size(CHIP_HEADER) - 1):
                         m.d.sync += [count.eq(0), patience.eq(_LINGER)]
                         m.next = "Look"
