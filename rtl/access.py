@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
@@ -161,11 +161,11 @@ class AccessUnit(wiring.Component):
                     m.d.comb += self.i.ready.eq(1)
                     m.next = "Idle"
             with m.State("Sum"):
-                answer = Cat(Const(Opcode.SUM, 8), crc.crc)
-                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(answer.word_select(byte, 8))]
+                answer = Array([Const(Opcode.SUM), *(crc.crc[place : place + 8] for place in range(0, 32, 8))])
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(answer[byte])]
                 with m.If(self.o.ready):
                     m.d.sync += byte.eq(byte + 1)
-                    with m.If(byte == len(answer) // 8 - 1):
+                    with m.If(byte == len(answer) - 1):
                         m.d.comb += self.i.ready.eq(1)
                         m.next = "Idle"
         return m
