@@ -32,8 +32,8 @@ _AT_REST = 16
 
 
 class Link(wiring.Component):
-    """Latency from a frame's last byte to its first at `to_chip` 7 cycles, a byte a cycle from there; towards the host
-    a byte every 4 cycles.
+    """Latency from a frame's last byte to its first at `to_chip` 6 cycles, a byte a cycle from there; towards the host
+    a byte every 3 cycles.
 
     link_bytes  that wait each way, in block RAM: a power of 2 from 2 to 128 times MAX_PAYLOAD
 
@@ -143,7 +143,8 @@ class Link(wiring.Component):
                 offsets = (self._got, self._taken, self._kept, self._sent, self._made, tail, self._fetched)
                 m.d.sync += [offset.eq(0) for offset in offsets]
                 m.d.sync += [self._session.eq(session), self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
-                m.d.sync += [self.abort.eq(0), self._owes.eq(1)]
+                # A frame in the middle of which this happens is none of the new session's.
+                m.d.sync += [self.abort.eq(0), self._owes.eq(1), overrun.eq(1)]
 
     def _give(self, m: Module) -> Signal:
         """The buffer to the chip. Returns whether nothing is on its way there."""
@@ -199,8 +200,11 @@ class Link(wiring.Component):
         room, told = Signal(OFFSET_BITS), Signal(OFFSET_BITS)
         # The host hears of a quarter of its window when that has become free.
         quarter = (self._bytes // 4).bit_length() - 1
-        m.d.sync += room.eq(self._taken + link_window(self._bytes))
-        with m.If(self._taken[quarter] != told[quarter]):
+        # Not a cycle late: a new session's first frame must not say what was taken in the old one.
+        m.d.comb += room.eq(self._taken + link_window(self._bytes))
+        news = Signal()
+        m.d.comb += news.eq(self._taken[quarter] != told[quarter])
+        with m.If(news):
             m.d.sync += self._owes.eq(1)
         values = {
             "version": Const(LINK_VERSION, 4),
@@ -217,7 +221,7 @@ class Link(wiring.Component):
         m.d.comb += sender.i.payload.byte.eq(header)
         with m.FSM(name="talk"):
             with m.State("Rest"):
-                m.d.comb += silent.eq(1)
+                m.d.comb += silent.eq(~news)
                 m.d.sync += [header.eq(Cat(values[name] for name in CHIP_HEADER)), count.eq(0)]
                 with m.If(self._back):
                     m.d.sync += [self._sent.eq(self._kept), self._back.eq(0)]
