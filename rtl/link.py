@@ -45,8 +45,8 @@ class _Header:
 
 
 class Link(wiring.Component):
-    """Latency from a frame's last byte to its first at `to_chip` 7 cycles, a byte a cycle from there; towards the host
-    a byte every 4 cycles.
+    """Latency from a frame's last byte to its first at `to_chip` 5 cycles, a byte a cycle from there; towards the host
+    a byte every 13 cycles.
 
     link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 times MAX_PAYLOAD
 
@@ -138,7 +138,8 @@ class Link(wiring.Component):
                 offsets = (self._got, self._taken, self._kept, self._sent, self._made, self._fetched)
                 m.d.sync += [offset.eq(0) for offset in offsets]
                 m.d.sync += [self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
-                m.d.sync += [self.abort.eq(0), self._owes.eq(1)]
+                # A frame in the middle of which this happens is none of the new session's.
+                m.d.sync += [self.abort.eq(0), self._owes.eq(1), count.eq(MAX_PAYLOAD + CRC_BYTES + 1)]
 
     def _header(self, m: Module, byte: Value, valid: Value, place: Value) -> "_Header":
         """What a frame's header says, from its last byte on until the next frame's first: compared as it comes, so that
@@ -221,7 +222,9 @@ class Link(wiring.Component):
         got, room, told = Signal(OFFSET_BITS), Signal(OFFSET_BITS), Signal(OFFSET_BITS)
         # The host hears of a quarter of its window when that has become free.
         quarter = (self._bytes // 4).bit_length() - 1
-        with m.If(self._taken[quarter] != told[quarter]):
+        news = Signal()
+        m.d.comb += news.eq(self._taken[quarter] != told[quarter])
+        with m.If(news):
             m.d.sync += self._owes.eq(1)
         at_rest = self.at_rest & (self._taken == self._got) & ~going
         flags, era = Signal(3), Signal(8)
@@ -242,7 +245,7 @@ class Link(wiring.Component):
         m.d.comb += header.eq(Cat(values[name] for name in CHIP_HEADER))
         with m.FSM(name="talk"):
             with m.State("Rest"):
-                m.d.comb += silent.eq(1)
+                m.d.comb += silent.eq(~news)
                 m.d.sync += count.eq(0)
                 with m.If(self._back):
                     m.d.sync += [self._sent.eq(self._kept), self._back.eq(0)]

@@ -277,7 +277,7 @@ async def an_access_is_given_up_anywhere(dut: Any, stalls: str) -> None:
     await start(dut)
     board, rng = Board(dut, stalls=stalls), Random(stalls)
     cocotb.start_soon(board._allow(pace("steady", 6)))
-    for request in [*whole_regions(board.spec, rng), *any_requests(board.spec, rng, 10)] * 2:
+    for request in any_requests(board.spec, rng, 60):
         data = raw(board.spec, request, request.elements or ())
         data = data[: rng.randint(0, max(0, len(data) - 1))]
         board.data.send(data)

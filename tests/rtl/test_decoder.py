@@ -300,7 +300,8 @@ def prefixes(spec: NetworkSpec) -> list[bytes]:
     """Packets that end too early, at every byte: with runs, pixels of zero bits, and both accesses."""
     size = spec.input.size
     packets = [bytes([opcode, 1 % spec.classes]) + bytes([1] * size) for opcode in (Opcode.TRAIN, Opcode.INFER)]
-    packets.append(bytes([Opcode.TRAIN, 0]) + bytes([8, 0, 0] * size)[: size if size < 4 else 12])
+    zeros = min(3, size // 2)
+    packets.append(bytes([Opcode.TRAIN, 0]) + bytes([8, 0, 0] * zeros + [1] * (size - 2 * zeros)))
     packets.append(access(Opcode.READ, Random(1)))
     packets.append(access(Opcode.WRITE, Random(2), b"data"))
     header = 1 + record_size(ACCESS)
