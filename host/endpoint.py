@@ -20,8 +20,11 @@ _MODULUS = 1 << OFFSET_BITS
 _SESSIONS = 1 << HOST_HEADER["session"]
 _CHIP_HEADER_BYTES = record_size(CHIP_HEADER)
 
+_FOREIGN = 3
+"""Frames of another session, one after the other, that tell that this one is over."""
+
 _SOON_S, _LATER_S = 0.1, 1.0
-"""Without news for so long, at first and at last, the chip is asked."""
+"""Without news for so long, at first and at last, the chip is asked; on a slow line for twice as long as news take."""
 
 
 @dataclass
@@ -79,7 +82,10 @@ class Endpoint:
         self._era, self._confirmed = 0, True
         self._in_flight = float(_MODULUS)
         self._owes = True
-        self._interval = _SOON_S
+        self._foreign = 0
+        self._interval = self._soon = _SOON_S
+        # A byte of the stream that is on its way for the first time, and since when.
+        self._probe: tuple[int, float] | None = None
         self._wait()
 
     @property
@@ -143,6 +149,8 @@ class Endpoint:
         if payload:
             self.counters.resent += min(len(payload), max(0, self._most - self._sent))
             self._sent += len(payload)
+            if self._sent > self._most and self._probe is None:
+                self._probe = self._sent, self.now
             self._most = max(self._most, self._sent)
             self.counters.sent = self._most
         self.counters.frames += 1
@@ -162,7 +170,7 @@ class Endpoint:
             self.counters.silences += 1
             if self._sent > self._acked or not self._confirmed:
                 self._begin_era(go_back=True)
-        self._interval = min(2 * self._interval, _LATER_S)
+        self._interval = min(2 * self._interval, max(_LATER_S, self._soon))
         self._owes = True
 
     def _begin_era(self, go_back: bool) -> None:
@@ -174,6 +182,7 @@ class Endpoint:
             # As TCP does it: half as much under way after each loss, two frames at least, and slowly more again.
             self._in_flight = max(2.0 * MAX_PAYLOAD, (self._sent - self._acked) / 2)
             self._sent = self._acked
+            self._probe = None
 
     # -- from the chip ---------------------------------------------------------------------------------
 
@@ -187,11 +196,15 @@ class Endpoint:
         if header["stuck"]:
             raise DeviceError("the chip's watchdog: work is left and nothing moves; load its bitstream again")
         if header["session"] != self.session:
-            if self.open:
+            self._foreign += 1
+            self._owes = True
+            # One may be an earlier session's that comes late, or twice.
+            if self.open and self._foreign == _FOREIGN:
                 if header["session"]:
                     raise DeviceError("another host took the chip over")
                 raise StateLost("the chip was reset: what it had learned is gone")
             return
+        self._foreign = 0
         if not self.open and (header["at"] or header["got"]):
             # The session that it was in before has the same number.
             self.session = self.session % (_SESSIONS - 1) + 1
@@ -201,18 +214,22 @@ class Endpoint:
         if acked > self._most - self._acked:
             return
         self.open = True
-        if acked or payload:
-            self._interval = _SOON_S
-            self._wait()
         del self._unacked[:acked]
         self._acked += acked
+        if self._probe is not None and self._acked >= self._probe[0]:
+            # Quick to grow, slow to shrink.
+            self._soon = max(_SOON_S, 2 * (self.now - self._probe[1]), 0.9 * self._soon)
+            self._probe = None
+        if acked or payload:
+            self._interval = self._soon
+            self._wait()
         self._sent = max(self._sent, self._acked)
         self._in_flight = min(self._in_flight + MAX_PAYLOAD * acked / self._in_flight, _MODULUS)
         self._room = self._acked + (header["room"] - header["got"]) % _MODULUS
         current = header["era"] == self._era
         self._confirmed |= current
         # When it is asked after some silence, not before: what it is about to say may be on its way.
-        self.done = bool(header["idle"]) and not self._unacked and current and self._interval > 2 * _SOON_S
+        self.done = bool(header["idle"]) and not self._unacked and current and self._interval > 2 * self._soon
         known = (self._got - header["at"]) % _MODULUS
         if known < _MODULUS // 2:
             self.received += payload[known:]
