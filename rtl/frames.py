@@ -1,8 +1,8 @@
 """Frames on the line: where they begin and end, what is escaped in them, and their CRC; see `quant/frames.py`."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.frames import CRC_BYTES, ESCAPE, FLAG, FLIP
@@ -65,7 +65,7 @@ class FrameSender(wiring.Component):
 
         escaped, said = Signal(), Signal()
 
-        def say(byte: Signal) -> None:
+        def say(byte: Value) -> None:
             """The byte, or before it an escape; `said` when that was not needed, or is through."""
             special = ((byte == FLAG) | (byte == ESCAPE)) & ~escaped
             m.d.comb += said.eq(~special)

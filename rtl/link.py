@@ -1,6 +1,6 @@
 """The chip's end of the link: two streams of bytes over a line that loses and alters some; see `quant/frames.py`."""
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -76,7 +76,7 @@ class Link(wiring.Component):
 
     # -- from the host ---------------------------------------------------------------------------------
 
-    def _receive(self, m: Module, resting: Signal) -> None:
+    def _receive(self, m: Module, resting: Value) -> None:
         """Frames into the buffer; they count from their end on, if they are whole and the next."""
         m.submodules.frames = frames = FrameReceiver()
         wiring.connect(m, wiring.flipped(self.i), frames.i)
