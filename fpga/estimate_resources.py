@@ -61,7 +61,7 @@ def estimate_resources(plan: NetworkPlan, board: Board) -> Resources:
 
 
 def chip_widths(plan: NetworkPlan) -> dict[str, float]:
-    """Of what is around the layers: serial port, link, decoder, results, counters, the host's way to all layers."""
+    """Of what there is around the layers: serial port, link, decoder, results, counters, the way to all layers."""
     return {"chip": 1, "further layers": len(plan.layers) - 1}
 
 

@@ -196,10 +196,10 @@ class Endpoint:
         if header["stuck"]:
             raise DeviceError("the chip's watchdog: work is left and nothing moves; load its bitstream again")
         if header["session"] != self.session:
-            self._foreign += 1
-            self._owes = True
-            # One may be an earlier session's that comes late, or twice.
-            if self.open and self._foreign == _FOREIGN:
+            self._foreign += self.open
+            # One may be an earlier session's that comes late, or twice: the chip is asked again.
+            self._owes |= self.open
+            if self._foreign == _FOREIGN:
                 if header["session"]:
                     raise DeviceError("another host took the chip over")
                 raise StateLost("the chip was reset: what it had learned is gone")
