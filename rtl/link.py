@@ -46,7 +46,7 @@ class _Header:
 
 class Link(wiring.Component):
     """Latency from a frame's last byte to its first at `to_chip` 5 cycles, a byte a cycle from there; towards the host
-    a byte every 13 cycles.
+    a byte every 11 cycles.
 
     link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 times MAX_PAYLOAD
 
@@ -109,19 +109,23 @@ class Link(wiring.Component):
                 m.d.sync += place.eq(place + 1)
             with m.Elif(~too_long):
                 m.d.sync += count.eq(count + 1)
+        # A cycle late: a byte more is no harm, a frame that goes on is.
+        beyond, held = Signal(), Signal(self._bits + 1)
+        m.d.comb += held.eq(self._got - self._taken)
+        m.d.sync += beyond.eq(held + count > link_window(self._bytes) + CRC_BYTES)
         header = self._header(m, frames.byte, frames.valid, place)
 
         whole, payload = Signal(), Signal()
         m.d.comb += [whole.eq(frames.end & frames.whole & (count >= CRC_BYTES)), payload.eq(count > CRC_BYTES)]
-        rest = Signal(range(_AT_REST + 1))
+        session, rest = Signal(16), Signal(range(_AT_REST + 1))
         with m.If(frames.end):
             m.d.sync += [place.eq(0), count.eq(0)]
             m.d.comb += self.bad.eq((place != 0) & ~whole)
-        with m.If(whole & (~self.abort | self.stuck)):
+        with m.If(whole):
             m.d.sync += self._owes.eq(1)
         with m.If(whole & ~self.abort & header.known):
             with m.If(header.open & ~header.ours):
-                m.d.sync += [self.abort.eq(1), self._session.eq(header.session), rest.eq(0)]
+                m.d.sync += [self.abort.eq(1), session.eq(header.session), rest.eq(0)]
             with m.Elif(header.ours):
                 m.d.sync += self._kept.eq(header.got)
                 with m.If(header.era != self._era):
@@ -129,7 +133,7 @@ class Link(wiring.Component):
                 with m.If(payload & header.ahead):
                     m.d.sync += self._lost.eq(1)
                     m.d.comb += self.missed.eq(1)
-                with m.If(payload & header.next & ~too_long):
+                with m.If(payload & header.next & ~too_long & ~beyond):
                     m.d.sync += self._got.eq(self._got + count - CRC_BYTES)
 
         with m.If(self.abort):
@@ -137,7 +141,7 @@ class Link(wiring.Component):
             with m.If(rest == _AT_REST):
                 offsets = (self._got, self._taken, self._kept, self._sent, self._made, self._fetched)
                 m.d.sync += [offset.eq(0) for offset in offsets]
-                m.d.sync += [self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
+                m.d.sync += [self._session.eq(session), self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
                 # A frame in the middle of which this happens is none of the new session's.
                 m.d.sync += [self.abort.eq(0), self._owes.eq(1), count.eq(MAX_PAYLOAD + CRC_BYTES + 1)]
 

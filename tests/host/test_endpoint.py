@@ -54,7 +54,7 @@ def said_twice(data: bytes) -> bytes:
 @given(
     seed=st.integers(0, 2**32),
     size=st.integers(0, 20_000),
-    link_bytes=st.sampled_from([512, 1024, 4096, 32768]),
+    link_bytes=st.sampled_from([1024, 4096, 32768]),
     rates=st.tuples(*[st.sampled_from([0, 1e-4, 1e-3])] * 3),
     lose=st.sampled_from([0, 0.02, 0.3]),
 )
@@ -82,7 +82,7 @@ def test_a_quiet_line_costs_nothing() -> None:
 
 def test_no_more_is_under_way_than_there_is_room_for() -> None:
     """Though the chip takes nothing, and everything is sent again and again."""
-    chip = ChipEnd(twice, 512)
+    chip = ChipEnd(twice)
     pair = Pair(chip)
     pair.turn()
     header = {"version": LINK_VERSION, "lost": 0, "stuck": 0, "idle": 0, "spare": 0, "era": 0, "session": 4711}
@@ -291,6 +291,10 @@ def test_a_reset_is_told_from_the_beginning_of_a_session() -> None:
     assert not pair.host.open
     pair.turn()
     assert pair.host.open
+    # Two may have come late.
+    pair.host.tell(2 * frame, 0.0)
+    pair.turn()
+    pair.host.tell(2 * frame, 0.0)
     with pytest.raises(StateLost, match=r"^the chip was reset: what it had learned is gone$"):
         pair.host.tell(frame, 0.0)
     with pytest.raises(DeviceError, match="watchdog"):

@@ -90,8 +90,8 @@ def decode_pixels(spec: NetworkSpec, rest: Iterator[int]) -> tuple[list[tuple[in
 
 
 def access(opcode: Opcode, rng: Random, data: bytes = b"") -> bytes:
-    layer, kind, row = rng.randrange(256), rng.randrange(256), rng.getrandbits(32)
-    rows = len(data) if opcode == Opcode.WRITE else rng.getrandbits(32)
+    layer, kind, row = rng.randrange(256), rng.randrange(256), rng.getrandbits(ACCESS["row"])
+    rows = len(data) if opcode == Opcode.WRITE else rng.getrandbits(ACCESS["rows"])
     return bytes([opcode]) + pack(ACCESS, layer=layer, kind=kind, row=row, rows=rows) + data
 
 

@@ -18,7 +18,6 @@ from locallearn.quant.frames import link_window
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack
 from locallearn.quant.registers import Kind, regions
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
-from locallearn.rtl.linked import SIMULATED_LINK_BYTES
 from locallearn.sim.design import chip_verilog
 from locallearn.sim.simulated import SimulatedChip
 from tests.compare import assert_same
@@ -111,7 +110,7 @@ class Fuzz:
         packet = self.rng.choice([self.sample, self.read, self.rewrite])()
         half = packet[: self.rng.randrange(len(packet))]
         self.host.end.write(half)
-        self.host.settle(link_window(SIMULATED_LINK_BYTES))
+        self.host.settle(link_window(32768))
         # A label without pixels, and all of a sample but its end, count as samples that were not learned from.
         if half and half[0] in (Opcode.INFER, Opcode.TRAIN):
             self.golden._samples += 1

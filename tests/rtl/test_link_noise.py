@@ -12,8 +12,8 @@ from tests.rtl.linked_echo import LinkedAnswerer, answers
 from tests.rtl.noisy_line import Noise, NoisyHost, connect
 
 CHIPS = {
-    "echo, smallest": (512, 0, 0),
-    "slow": (512, 0, 250),
+    "echo, smallest": (1024, 0, 0),
+    "slow": (1024, 0, 250),
     "slow and talks": (2048, 10, 20),
     "echo, largest": (32768, 0, 0),
     "talks a lot, largest": (32768, 20, 0),
