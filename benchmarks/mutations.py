@@ -1,7 +1,7 @@
 """Are the tests any good? Small faults are put into RTL and models, one at a time, and the tests have to notice.
 
     python benchmarks/mutations.py                        all of mutations.toml that have no result yet
-    python benchmarks/mutations.py lane-saturates-low     those named, once more
+    python benchmarks/mutations.py pool-last-wins         those named, once more
 
 Needs the extra [dev]. Each mutation is applied to a copy of the working tree in a temporary folder, which Python
 imports in place of the installed package; the tests that the mutation names run there and stop at the first that
@@ -200,7 +200,7 @@ def write_table(mutations: list[Mutation], results: dict[str, Any]) -> None:
 
 
 def run() -> None:
-    example = "example: python benchmarks/mutations.py lane-saturates-low pool-last-wins"
+    example = "example: python benchmarks/mutations.py pool-last-wins lead-must-be-more"
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
     )
