@@ -129,6 +129,21 @@ def test_larger_entries_change_the_scale_of_nothing_else() -> None:
 
 @settings(max_examples=200)
 @given(specs(max_classes=100))
+def test_multipliers_of_a_learned_matrix_hold_their_operands(spec: NetworkSpec) -> None:
+    """Activations and errors' sizes on one side, entries and errors scaled up by the whole decay on the other."""
+    for plan in NetworkPlan(spec).learned_matrices:
+        narrow, wide = plan.matrix_operand_bits
+        largest = plan.spec.error_max(plan.index)
+        assert max(largest, plan.output_format.max) < 1 << narrow
+        for value in (-largest << plan.max_decay, largest << plan.max_decay):
+            assert -1 << (plan.matrix_error_width - 1) <= value < 1 << (plan.matrix_error_width - 1)
+        form = plan.classifier.format
+        for value in (form.min, form.max, -largest << plan.max_decay, largest << plan.max_decay):
+            assert -1 << (wide - 1) <= value < 1 << (wide - 1), f"{value} in {wide} bits"
+
+
+@settings(max_examples=200)
+@given(specs(max_classes=100))
 def test_scores_reach_their_bounds(spec: NetworkSpec) -> None:
     """Those of all activations at their largest, with all entries at their ends."""
     for plan in NetworkPlan(spec).layers:

@@ -56,6 +56,19 @@ def test_accumulator_holds_the_worst_sums(spec: NetworkSpec) -> None:
     assert not fits_signed(plan.accumulator_bits - 1, *worst)
 
 
+@settings(max_examples=300)
+@given(specs(max_convs=2))
+def test_accumulator_of_a_convolution_holds_the_worst_gradient(spec: NetworkSpec) -> None:
+    """The largest input met by the largest error, scaled up, in every pool; and the worst sums of a forward pass."""
+    for plan in NetworkPlan(spec).layers:
+        if isinstance(plan, ConvPlan):
+            rows, columns, _ = plan.output_map
+            x = max(plan.input_format.max, -plan.input_format.min)
+            largest = rows * columns * x * (spec.projection_max(plan.index) << plan.max_decay)
+            assert fits_signed(plan.sum_bits, -largest, largest), f"layer {plan.index}: {largest}"
+            assert plan.sum_bits >= plan.accumulator_bits
+
+
 @pytest.mark.parametrize("inputs", [127, 128, 129, 256, 257, 258, 514, 515, 65536])
 @pytest.mark.parametrize("fraction", [8, 15])
 def test_accumulator_never_wraps(inputs: int, fraction: int) -> None:
