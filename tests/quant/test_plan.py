@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
@@ -41,6 +41,8 @@ def plan_of(
 # -- forward -------------------------------------------------------------------------------------------
 
 
+# A single input, weights of 16 fraction bits: the half is far above all sums.
+@example(NetworkSpec("", 2, InputSpec(1), (LayerSpec(1, rate_shift=12),), weight=QFormat(2, 16, signed=True)))
 @given(specs(max_inputs=1 << 16, max_layers=1))
 def test_accumulator_holds_the_worst_sums(spec: NetworkSpec) -> None:
     """All weights at one end, all inputs at their largest, on top of half an activation's unit; no bit too many."""
