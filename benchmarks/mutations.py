@@ -150,7 +150,7 @@ def run_tests(tree: Path, scratch: Path, tests: tuple[str, ...]) -> Outcome:
     if done.returncode == 0:
         return Outcome(None, False, "", seconds)
     found = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - (.*))?$", done.stdout, re.MULTILINE)
-    if done.returncode != 1 or found is None:
+    if found is None:
         raise SystemExit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     message = found[2] or ""
     return Outcome(found[1], "Timeout" in message, message, seconds)
@@ -209,13 +209,13 @@ def run() -> None:
     )
     args = parser.parse_args()
     mutations = read_list()
-    if unknown := set(args.names) - {mutation.name for mutation in mutations}:
+    by_name = {mutation.name: mutation for mutation in mutations}
+    if unknown := set(args.names) - set(by_name):
         raise SystemExit(f"{', '.join(sorted(unknown))}: not in {LIST.name}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"unmutated": {}, "mutations": {}}
-    of_list = {mutation.name for mutation in mutations}
-    results["mutations"] = {name: result for name, result in results["mutations"].items() if name in of_list}
-    done = {name: result["key"] for name, result in results["mutations"].items() if name not in args.names}
-    todo = [m for m in mutations if (m.name in args.names if args.names else done.get(m.name) != m.key)]
+    done = {name: result["key"] for name, result in results["mutations"].items()}
+    unfinished = [mutation for mutation in mutations if done.get(mutation.name) != mutation.key]
+    todo = [by_name[name] for name in args.names] or unfinished
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with TemporaryDirectory(prefix="mutations-") as name, Progress(*columns) as progress:
         task = progress.add_task("", total=len(todo))
@@ -226,8 +226,12 @@ def run() -> None:
             save(results)
             write_table(mutations, results)
             verdict = f"caught by {result['failed']}" if result["failed"] else "SURVIVED"
-            progress.console.print(f"{mutation.name}: {verdict}, {result['seconds']} s", markup=False, highlight=False)
+            said = f"{mutation.name}: {verdict}, {result['seconds']} s"
+            progress.console.print(said, markup=False, highlight=False, soft_wrap=True)
             progress.advance(task)
+    # Those that are not in the list any more.
+    results["mutations"] = {name: result for name, result in results["mutations"].items() if name in by_name}
+    save(results)
     write_table(mutations, results)
     of_now = [results["mutations"].get(m.name) for m in mutations]
     survived = [m.name for m, result in zip(mutations, of_now, strict=True) if result and not result["failed"]]

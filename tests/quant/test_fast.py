@@ -37,6 +37,10 @@ LARGE = [
         id="sums above 32 bits",
     ),
     pytest.param(NetworkSpec("", 256, InputSpec(50), (LayerSpec(70, lanes=9),) * 2), id="most classes"),
+    pytest.param(
+        NetworkSpec("", 2, InputSpec(1), (LayerSpec(3000, lanes=100, dropout=0.3, rate_shift=6),)),
+        id="every byte of a mask",
+    ),
     pytest.param(SLOW_RATE, id="update shifts above 30"),
     pytest.param(
         NetworkSpec(

@@ -107,6 +107,12 @@ def test_equals_naive(data: DataObject, spec: NetworkSpec) -> None:
             10,
             id="accumulators above 32 bits",
         ),
+        # So many that some bytes of the mask are those at which neurons begin to stay.
+        pytest.param(
+            NetworkSpec("", 2, InputSpec(1), (LayerSpec(3000, lanes=100, dropout=0.3, rate_shift=6),)),
+            3,
+            id="every byte of a mask",
+        ),
     ],
 )
 def test_equals_naive_beyond_small_sizes(spec: NetworkSpec, count: int) -> None:
