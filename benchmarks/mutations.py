@@ -123,9 +123,9 @@ def copy_of_tree(scratch: Path) -> Iterator[Path]:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """The copy is found before the installed package; what is compiled stays in it."""
-    caches = {"XDG_CACHE_HOME": tree / "cache", "NUMBA_CACHE_DIR": tree / "compiled"}
-    return {**os.environ, "PYTHONPATH": str(tree / ".typing")} | {name: str(path) for name, path in caches.items()}
+    """The copy is found before the installed package; what is compiled stays in it; pytest cuts no message off."""
+    places = {"PYTHONPATH": ".typing", "XDG_CACHE_HOME": "cache", "NUMBA_CACHE_DIR": "compiled"}
+    return {**os.environ, "COLUMNS": "1000"} | {name: str(tree / place) for name, place in places.items()}
 
 
 def check_import(tree: Path, file: str) -> None:

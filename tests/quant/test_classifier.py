@@ -106,6 +106,20 @@ def test_hinge_asks_for_a_margin() -> None:
         assert classifier.error_size(plan, error) == np.abs(expected).sum()
 
 
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_hinge_can_be_wrong_about_all_classes(classes: int) -> None:
+    """As much as can be about each: that is the largest size, and a neuron can get all of it back."""
+    plan = plan_of(ClassifierSpec(loss="squared-hinge"), classes=classes)
+    scores = np.full(classes, plan.score_max)
+    scores[0] = -plan.score_max
+    error = classifier.error(plan, scores, 0)
+    size = classes * (2 ** (plan.error_bits + 1) - 1)
+    assert classifier.error_size(plan, error) == size < 1 << plan.error_size_bits
+    assert size == plan.spec.error_size_max(0)
+    assert_same("error brought back", [size], classifier.back_project(plan, np.sign(error)[np.newaxis], error))
+    assert size == plan.spec.projection_max(0) < 1 << (plan.scaled_error_width - plan.max_decay - 1)
+
+
 def test_projected_labels_need_no_scores() -> None:
     plan = plan_of(ClassifierSpec(error="label"), classes=4)
     for scores in ([0, 0, 0, 0], [1, 2, 3, 4]):
