@@ -106,6 +106,20 @@ def test_hinge_asks_for_a_margin() -> None:
         assert classifier.error_size(plan, error) == np.abs(expected).sum()
 
 
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_hinge_can_be_wrong_about_all_classes(classes: int) -> None:
+    """As much as can be about each: that is the largest size, and a neuron can get all of it back."""
+    plan = plan_of(ClassifierSpec(loss="squared-hinge"), classes=classes)
+    scores = np.full(classes, plan.score_max)
+    scores[0] = -plan.score_max
+    error = classifier.error(plan, scores, 0)
+    size = classes * (2 ** (plan.error_bits + 1) - 1)
+    assert classifier.error_size(plan, error) == size < 1 << plan.error_size_bits
+    assert size == plan.spec.error_size_max(0)
+    assert_same("error brought back", [size], classifier.back_project(plan, np.sign(error)[np.newaxis], error))
+    assert size == plan.spec.projection_max(0) < 1 << (plan.scaled_error_width - plan.max_decay - 1)
+
+
 def test_projected_labels_need_no_scores() -> None:
     plan = plan_of(ClassifierSpec(error="label"), classes=4)
     for scores in ([0, 0, 0, 0], [1, 2, 3, 4]):
@@ -125,6 +139,21 @@ def test_larger_entries_change_the_scale_of_nothing_else() -> None:
         assert spec.update_shift(0) == usual.update_shift(0) + gain
     ternary = replace(usual, layers=(LayerSpec(500, classifier=ClassifierSpec("ternary")),))
     assert ternary.update_shift(0) == usual.update_shift(0)
+
+
+@settings(max_examples=200)
+@given(specs(max_classes=100))
+def test_multipliers_of_a_learned_matrix_hold_their_operands(spec: NetworkSpec) -> None:
+    """Activations and errors' sizes on one side, entries and errors scaled up by the whole decay on the other."""
+    for plan in NetworkPlan(spec).learned_matrices:
+        narrow, wide = plan.matrix_operand_bits
+        largest = plan.spec.error_max(plan.index)
+        assert max(largest, plan.output_format.max) < 1 << narrow
+        for value in (-largest << plan.max_decay, largest << plan.max_decay):
+            assert -1 << (plan.matrix_error_width - 1) <= value < 1 << (plan.matrix_error_width - 1)
+        form = plan.classifier.format
+        for value in (form.min, form.max, -largest << plan.max_decay, largest << plan.max_decay):
+            assert -1 << (wide - 1) <= value < 1 << (wide - 1), f"{value} in {wide} bits"
 
 
 @settings(max_examples=200)

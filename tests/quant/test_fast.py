@@ -37,6 +37,17 @@ LARGE = [
         id="sums above 32 bits",
     ),
     pytest.param(NetworkSpec("", 256, InputSpec(50), (LayerSpec(70, lanes=9),) * 2), id="most classes"),
+    pytest.param(
+        NetworkSpec("", 2, InputSpec(1), (LayerSpec(3000, lanes=100, dropout=0.3, rate_shift=6),)),
+        id="every byte of a mask",
+    ),
+    pytest.param(
+        NetworkSpec(
+            *("", 3, InputSpec(72, shape=(2, 6, 6)), (ConvSpec(6, pool=2, resolution=1, lanes=3, rate_shift=6),)),
+            activation=QFormat(2, 1),
+        ),
+        id="equals in many pools",
+    ),
     pytest.param(SLOW_RATE, id="update shifts above 30"),
     pytest.param(
         NetworkSpec(
@@ -110,6 +121,15 @@ def test_equals_golden_beyond_small_sizes(spec: NetworkSpec) -> None:
     assert_same_batch("initial weights", golden, fast, *random_batch(spec, 40))
     golden.weights = fast.weights = from_whole_range(golden.plan, np.random.default_rng(0))
     assert_same_batch("any weights", golden, fast, *random_batch(spec, 40))
+    assert golden.counters[0].words_written > 0
+
+
+def test_errors_that_cancel_out_take_noise() -> None:
+    """All windows are the same: where the errors of a channel's places sum to 0, it is learned from all the same."""
+    spec = NetworkSpec("", 2, InputSpec(4, shape=(1, 2, 2)), (ConvSpec(16, 1, resolution=0, rate_shift=6),))
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    x = np.arange(100, 256, 20, np.uint8)[:, np.newaxis].repeat(4, axis=1)
+    assert_same_batch("grey images", golden, fast, x, np.arange(len(x)) % 2)
     assert golden.counters[0].words_written > 0
 
 

@@ -14,7 +14,7 @@ from locallearn.quant.formats import QFormat
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.network import GoldenLayer, GoldenNetwork, LayerTrace, quantise_pixels
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
+from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
 from tests.compare import assert_same
 from tests.naive import NaiveLayer, NaiveNetwork, NaiveTrace
 from tests.strategies import Step, from_whole_range, specs, steps
@@ -107,11 +107,35 @@ def test_equals_naive(data: DataObject, spec: NetworkSpec) -> None:
             10,
             id="accumulators above 32 bits",
         ),
+        # So many that some bytes of the mask are those at which neurons begin to stay.
+        pytest.param(
+            NetworkSpec("", 2, InputSpec(1), (LayerSpec(3000, lanes=100, dropout=0.3, rate_shift=6),)),
+            3,
+            id="every byte of a mask",
+        ),
+        pytest.param(
+            NetworkSpec(
+                *("", 3, InputSpec(72, shape=(2, 6, 6)), (ConvSpec(6, pool=2, resolution=1, lanes=3, rate_shift=6),)),
+                activation=QFormat(2, 1),
+            ),
+            20,
+            id="equals in many pools",
+        ),
     ],
 )
 def test_equals_naive_beyond_small_sizes(spec: NetworkSpec, count: int) -> None:
     naive, golden = NaiveNetwork(spec), GoldenNetwork(spec)
     assert_same_run(naive, golden, random_steps(spec, count))
+    assert golden.layers[0].counters.words_written > 0
+
+
+def test_errors_that_cancel_out_take_noise() -> None:
+    """All windows are the same: where the errors of a channel's places sum to 0, no weight of it has a gradient, but
+    its group is learned from all the same, and moves the noise on."""
+    spec = NetworkSpec("", 2, InputSpec(4, shape=(1, 2, 2)), (ConvSpec(16, 1, resolution=0, rate_shift=6),))
+    images = [Step(np.full(4, grey, np.uint8), grey % 2, (0,), ()) for grey in range(100, 256, 20)]
+    golden = GoldenNetwork(spec)
+    assert_same_run(NaiveNetwork(spec), golden, images)
     assert golden.layers[0].counters.words_written > 0
 
 

@@ -4,25 +4,26 @@ import math
 import re
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
+from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.dense import DenseWeights
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.layer_plan import ERROR_TABLE, EVENT_MARGIN, LayerPlan, lane_rotation
 from locallearn.quant.network import GoldenNetwork
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec, linear_decay
+from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec, linear_decay
 from tests.compare import assert_same
-from tests.naive import exponential
+from tests.naive import NaiveConv, NaiveNetwork, exponential
 from tests.strategies import specs
 
 
@@ -40,6 +41,8 @@ def plan_of(
 # -- forward -------------------------------------------------------------------------------------------
 
 
+# A single input, weights of 16 fraction bits: the half is far above all sums.
+@example(NetworkSpec("", 2, InputSpec(1), (LayerSpec(1, rate_shift=12),), weight=QFormat(2, 16, signed=True)))
 @given(specs(max_inputs=1 << 16, max_layers=1))
 def test_accumulator_holds_the_worst_sums(spec: NetworkSpec) -> None:
     """All weights at one end, all inputs at their largest, on top of half an activation's unit; no bit too many."""
@@ -53,6 +56,19 @@ def test_accumulator_holds_the_worst_sums(spec: NetworkSpec) -> None:
     worst = low, high + half
     assert fits_signed(plan.accumulator_bits, *worst)
     assert not fits_signed(plan.accumulator_bits - 1, *worst)
+
+
+@settings(max_examples=300)
+@given(specs(max_convs=2))
+def test_accumulator_of_a_convolution_holds_the_worst_gradient(spec: NetworkSpec) -> None:
+    """The largest input met by the largest error, scaled up, in every pool; and the worst sums of a forward pass."""
+    for plan in NetworkPlan(spec).layers:
+        if isinstance(plan, ConvPlan):
+            rows, columns, _ = plan.output_map
+            x = max(plan.input_format.max, -plan.input_format.min)
+            largest = rows * columns * x * (spec.projection_max(plan.index) << plan.max_decay)
+            assert fits_signed(plan.sum_bits, -largest, largest), f"layer {plan.index}: {largest}"
+            assert plan.sum_bits >= plan.accumulator_bits
 
 
 @pytest.mark.parametrize("inputs", [127, 128, 129, 256, 257, 258, 514, 515, 65536])
@@ -300,6 +316,31 @@ def test_totals(spec: NetworkSpec) -> None:
     rows = [p.to_rows(p.initial_weights()) for p in plan.layers]
     assert plan.weight_bits == sum(r.size for r in rows) * spec.weight.bits
     assert plan.dense_cycles == max(len(r) for r in rows)
+    # A word of the buffer for every event, which is an input's number, the bias's above all, and its value.
+    events = [(p.event_depth, p.inputs.bit_length() + p.input_format.bits) for p in plan.layers]
+    assert plan.event_bits == sum(depth * bits for depth, bits in events)
+
+
+@settings(max_examples=200)
+@given(specs(max_convs=3))
+def test_window_numbers(spec: NetworkSpec) -> None:
+    """An image without a zero, as the naive model meets it window by window, the biases' constants included."""
+    for plan in NetworkPlan(spec).layers:
+        if isinstance(plan, ConvPlan):
+            naive = NaiveNetwork(spec).layers[plan.index]
+            naive.forward([1] * plan.inputs, [])
+            assert isinstance(naive, NaiveConv)
+            assert plan.window_numbers == naive.seen, f"layer {plan.index}"
+
+
+@given(specs())
+def test_registers_hold_every_decay(spec: NetworkSpec) -> None:
+    """As a whole number of the steps that it is made for, up to the largest entry rounded up."""
+    for plan in NetworkPlan(spec).layers:
+        allowed = [decay[plan.index] for decay in map(spec.decay_at, range(8))]
+        for decay in (*allowed, plan.max_decay):
+            steps = decay * 2**plan.decay_fraction
+            assert steps == int(steps) < 1 << plan.decay_bits, f"layer {plan.index}: {plan.decay_bits} bits for {steps}"
 
 
 # -- seeds and first weights ---------------------------------------------------------------------------
@@ -313,7 +354,10 @@ def test_seeds_differ(spec: NetworkSpec, other: int) -> None:
     seeds = [
         seed
         for plan in (*NetworkPlan(spec).layers, *NetworkPlan(again).layers)
-        for seed in (plan.classifier_seed, plan.noise_seed, plan.feedback_seed)
+        for seed in (
+            *(plan.classifier_seed, plan.noise_seed, plan.feedback_seed),
+            *(plan.mask_seed, plan.matrix_noise_seed),
+        )
     ]
     assert all(0 < seed < 1 << 64 for seed in seeds)
     assert len(set(seeds)) == len(seeds)
@@ -324,7 +368,12 @@ def test_seeds_stay() -> None:
     plan = plan_of()
     assert (plan.classifier_seed, plan.noise_seed) == (0x672D8EE56D6791FF, 0x8AE19CA14EB1072C)
     assert plan.feedback_seed == 0x4915796D1322FC4A
+    assert (plan.mask_seed, plan.matrix_noise_seed) == (0xD0CC2BDCABA049BD, 0xBA254E0D6E408E78)
     assert_same("weight", [-55, 24, 523, 923, 0], plan.initial_weights()[0])
+    learned = replace(plan.spec, layers=(LayerSpec(4, classifier=ClassifierSpec("learned")),))
+    assert_same(
+        "classifier", [488, 197, 278, -284, 267, 317, 170, -318, -313, -179], LayerPlan(learned, 0).initial_matrix()[0]
+    )
 
 
 @given(specs())
@@ -346,6 +395,24 @@ def test_initial_weights_are_uniform() -> None:
     counts = np.bincount(weights.ravel() + largest, minlength=2 * largest + 1)
     # 80 000 / 129 = 620 each, give or take 25: five times that does not happen.
     assert 495 < counts.min() <= counts.max() < 745
+
+
+def test_first_learned_matrix() -> None:
+    """Of a dense layer uniform in +-1, another one for every layer and seed; of a convolution 0."""
+    learned = ClassifierSpec("learned", bits=8)  # 1.0 is 32
+    layers = (ConvSpec(5, classifier=learned), *[LayerSpec(800, classifier=learned)] * 2)
+    spec = NetworkSpec("", 100, InputSpec(16, shape=(1, 4, 4)), layers)
+    conv, *drawn = (plan.initial_matrix() for plan in NetworkPlan(spec).layers)
+    assert_same("classifier of a convolution", np.zeros((80, 100)), conv)
+    again = replace(spec, training=replace(spec.training, seed=spec.training.seed + 1))
+    drawn += [plan.initial_matrix() for plan in NetworkPlan(again).layers[1:]]
+    for matrix in drawn:
+        counts = np.bincount(matrix.ravel() + 32, minlength=65)
+        # 80 000 / 65 = 1231 each, give or take 35: five times that does not happen.
+        assert 1056 < counts.min() <= counts.max() < 1406
+    for one, other in combinations(drawn, 2):
+        # Of two independent matrices 1 / 65 of the entries are equal: 1231 again.
+        assert 1056 < (one == other).sum() < 1406
 
 
 @pytest.mark.parametrize("decay", [0, 2, 0.5, 1.25, 2 + 1 / 256, 3 - 1 / 256])

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from locallearn.quant.classifier import error
+from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.errors import SpecError
 from locallearn.quant.formats import QFormat
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.spec import (
     AugmentSpec,
+    ConvSpec,
     InputSpec,
     LayerSpec,
     NetworkSpec,
@@ -574,6 +576,17 @@ def test_default_init_shift_keeps_to_the_format() -> None:
     assert spec.init_shift(0) == 4
 
 
+@given(st.integers(1, 5), st.integers(1, 2600))
+def test_default_init_shift_of_convolutions(kernel: int, channels: int) -> None:
+    """2^-s is the power of two nearest by ratio to sqrt(6 / fan-in), and at most 1."""
+    conv = ConvSpec(1, kernel, padding=0, resolution=0)
+    spec = NetworkSpec("", 2, InputSpec(kernel**2 * channels, shape=(channels, kernel, kernel)), (conv,))
+    fan_in, shift = kernel**2 * channels, spec.init_shift(0)
+    # sqrt(6 / fan-in) / 2^-s lies between sqrt(1/2) and sqrt(2), squared and without fractions.
+    assert 3 * 4**shift <= fan_in or shift == 0
+    assert fan_in <= 12 * 4**shift
+
+
 def test_decay_of_every_epoch() -> None:
     layers = (LayerSpec(4), LayerSpec(4, decay=(2, 1)))
     spec = NetworkSpec("", 2, InputSpec(4), layers, training=TrainingSpec(decay=(0, 1, 3)))
@@ -620,6 +633,43 @@ def test_decay_of_every_epoch() -> None:
 )
 def test_another_chip_has_another_fingerprint(changes: dict[str, Any]) -> None:
     assert NetworkSpec.from_toml(changed(changes)).fingerprint != NetworkSpec.from_toml(EXAMPLE).fingerprint
+
+
+CONVOLUTION = NetworkSpec(
+    "",
+    3,
+    InputSpec(64, 7, 6, shape=(1, 8, 8)),
+    (
+        # A classifier of all pixels, so that neither shift follows from the window.
+        ConvSpec(4, 3, padding=1, resolution=0, rate_shift=6, score_shift=2, classifier=ClassifierSpec("learned")),
+        LayerSpec(5, rate_shift=6),
+    ),
+    training=TrainingSpec(decay=(0, 1)),
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers.0.kernel": 5},
+        {"layers.0.stride": 2},
+        {"layers.0.padding": 2},
+        {"layers.0.pool": 2},
+        {"layers.0.resolution": 4, "layers.0.rate_shift": 4},  # the same update shift
+        {"input.shape": [1, 4, 16]},
+        {"input.signed": True},
+        {"layers.0.classifier.bits": 11, "layers.0.classifier.rate_shift": 2},  # the same shift for the matrix
+        {"layers.0.classifier.rate_shift": 4},
+        {"early_exit": True},
+        {"sum_scores": True},
+        {"training.decay": [0.5, 1]},
+        {"layers.1.decay": [0.5, 1]},
+        {"layers.1.decay": [0, 1]},  # a register of its own
+    ],
+)
+def test_another_chip_of_convolutions_has_another_fingerprint(changes: dict[str, Any]) -> None:
+    """Each differs by nothing else that a chip is made of."""
+    assert CONVOLUTION.replaced(changes).fingerprint != CONVOLUTION.fingerprint
 
 
 @pytest.mark.parametrize(

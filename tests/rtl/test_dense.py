@@ -124,6 +124,14 @@ def wrong_label(layer: LayerBench, x: NDArray[np.int64]) -> int:
             Case(network(LayerSpec(10, 4, classifier=ClassifierSpec("learned"), frozen="weights"), inputs=40), 0),
             id="only its classifier learns",
         ),
+        # An empty sample comes through the lanes sooner than the classifier has learned all its rows.
+        pytest.param(
+            Case(
+                network(LayerSpec(40, 8, classifier=ClassifierSpec("learned"), frozen="weights"), inputs=40, classes=3),
+                0,
+            ),
+            id="many rows of the classifier",
+        ),
     ],
 )
 def test_dense_layer(bench: Bench, case: Case) -> None:

@@ -128,6 +128,10 @@ def layers(score_shift: int | None = None, **classifier: Any) -> tuple[LayerSpec
         ),
         pytest.param(layer(layers=layers(9, loss="squared-hinge"), classes=10, error_bits=2), id="wide margin"),
         pytest.param(layer(layers=layers(loss="squared-hinge"), classes=100), id="100 classes"),
+        # Of 8 bits, and all of them: with the margin they need one more.
+        pytest.param(
+            layer(layers=(LayerSpec(1, classifier=ClassifierSpec(loss="squared-hinge")),), classes=3), id="full scores"
+        ),
     ],
 )
 def test_hinge_unit(bench: Bench, plan: LayerPlan) -> None:

@@ -123,6 +123,8 @@ def learned(neurons: int, lanes: int, classes: int, max_decay: int = 2, **choice
         pytest.param(learned(8, 3, 10), id="padding, 10 classes"),
         pytest.param(learned(12, 12, 5, loss="squared-hinge", bits=16, rate_shift=6), id="hinge, 16 bits"),
         pytest.param(learned(20, 7, 20, bits=8, rate_shift=0, max_decay=8), id="8 bits, 20 classes"),
+        # All products are below an entry's unit, and only with noise do they make changes.
+        pytest.param(learned(40, 5, 5, rate_shift=15, max_decay=8), id="next to no rate"),
         pytest.param(
             convolution((1, 4, 4), ConvSpec(5, resolution=2, lanes=3, classifier=ClassifierSpec("learned"))),
             id="convolution",

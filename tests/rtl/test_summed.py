@@ -23,6 +23,7 @@ from tests.rtl.conftest import Bench
 from tests.rtl.layer_bench import network
 
 AHEAD = 10
+"""Samples that the layer below can be ahead by: those of an event buffer and one more, here and there."""
 
 
 def any_scores(plan: LayerPlan) -> list[int]:
@@ -34,11 +35,14 @@ def any_scores(plan: LayerPlan) -> list[int]:
 
 @cocotb.test()
 async def adds_scores(dut: Any) -> None:
-    """Walks below and above at any distance; some samples stop below."""
+    """Walks below and above at any distance, up to the largest; some samples stop below."""
     below, plan = parameters()
     await start(dut)
     waiting: deque[list[int]] = deque()
-    for _ in range(60):
+    most = 0
+    for number in range(120):
+        # The layer above is far too slow for a while, and then fast.
+        hurry = 0.1 if number % 60 < 35 else 0.9
         if len(waiting) < AHEAD and random.random() < 0.6:
             scores, passes = any_scores(below), random.random() < 0.8
             for when in range(SCORE + plan.classes + random.randrange(1, 4)):
@@ -53,7 +57,8 @@ async def adds_scores(dut: Any) -> None:
         for _ in range(3):
             await RisingEdge(dut.clk)
         assert bool(dut.ready.value) == bool(waiting), f"cycle {cycle()}: ready with {len(waiting)} samples waiting"
-        if waiting and random.random() < 0.6:
+        most = max(most, len(waiting))
+        if waiting and random.random() < hurry:
             scores = any_scores(plan)
             for when in range(plan.classes + 4):
                 dut.start.value = when == 0
@@ -64,6 +69,7 @@ async def adds_scores(dut: Any) -> None:
             sums = classifier.summed(plan, np.array(scores), below, np.array(waiting.popleft()))
             expected, actual = classifier.classify(sums), int(dut.predicted.value)
             assert actual == expected, f"cycle {cycle()}, sums {sums}: expected class {expected}, actual {actual}"
+    assert most == AHEAD, f"at most {most} samples waited"
 
 
 LEARNED = ClassifierSpec("learned", rate_shift=4)
