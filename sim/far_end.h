@@ -47,7 +47,7 @@ class Sender {
 
   private:
     Time bit_;
-    Time time_ = 0;  // until the bit on the wire ends
+    Time time_ = bit_;  // until the bit on the wire ends
     unsigned frame_ = 0;
     int left_ = 0;  // bits, the one on the wire included
 };
