@@ -38,8 +38,8 @@ class SerialSimulatedChip(SimulatorProcess):
     url  where it is reached, by opening and closing it as often as wanted: a serial port such as "/dev/pts/3". What the
          chip says while it is closed is lost; while it is open, simulated time stops before anything is.
 
-    `verilog` and the options are those of `build`. Of the design's other outputs it needs `lost` and `busy`: once `busy`
-    has been low and both wires at rest for the time of two bytes, nothing happens without input, and time stops.
+    `verilog` and the options are those of `build`. Of the design's other outputs it needs `lost` and `busy`; once
+    `busy` was low and both wires at rest for the time of two bytes, nothing happens without input, and time stops.
 
     Raises ToolError if the chip cannot be built or started, ValueError if a bit lasts less than a cycle.
     """

@@ -1,6 +1,7 @@
 """The simulated chip with its serial port: from the host through a port of the system to bits on wires, and back."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def test_port_is_raw_before_anybody_has_set_it(plug: SerialSimulatedChip) -> Non
     port = os.open(plug.url, os.O_RDWR | os.O_NOCTTY)
     os.write(port, sent)
     received = b""
-    while len(received) < len(sent):
+    while select.select([port], [], [], 2)[0]:
         received += os.read(port, len(sent))
     os.close(port)
     assert received == sent
