@@ -26,7 +26,7 @@ from locallearn.host.link import Link
 from locallearn.host.report import counter_figures
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.spec import LayerSpec, NetworkSpec, load_spec
-from locallearn.rtl.chip import Chip
+from locallearn.rtl.linked import LinkedChip
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
 
@@ -73,7 +73,7 @@ def count(spec: NetworkSpec, data_dir: Path) -> dict[str, Any]:
     pixels, labels = data.train_x[order], data.train_y[order]
     counted: dict[str, Any] = {}
     with (
-        SimulatedChip(to_verilog(Chip(spec))) as chip,
+        SimulatedChip(to_verilog(LinkedChip(spec))) as chip,
         ChipDevice(spec, Link(chip.url)) as device,
         ModelDevice(spec, fastest_model()) as model,
     ):

@@ -55,7 +55,7 @@ class Board:
     pll: str
     clock_mhz: float
     baud: int
-    receive_bytes: int
+    link_bytes: int
     capacity: Capacity
     make_platform: Callable[[], Any]
 
@@ -84,7 +84,7 @@ _BOARDS = (
         clock_mhz=100,
         # FT231X: 3 MHz divided by 1, its fastest.
         baud=3_000_000,
-        receive_bytes=4096,
+        link_bytes=4096,
         capacity=Capacity(lut=83640, ff=83640, dsp=156, block_ram=208),
         make_platform=partial(_platform, "amaranth_boards.ulx3s", "ULX3S_85F_Platform"),
     ),
@@ -96,7 +96,7 @@ _BOARDS = (
         pll="ecp5",
         clock_mhz=100,
         baud=3_000_000,
-        receive_bytes=4096,
+        link_bytes=4096,
         capacity=Capacity(lut=24288, ff=24288, dsp=28, block_ram=56),
         make_platform=partial(_platform, "amaranth_boards.ulx3s", "ULX3S_25F_Platform"),
     ),
@@ -109,7 +109,7 @@ _BOARDS = (
         clock_mhz=36,
         # FT2232H: 12 MHz divided by 4. It makes 6 Mbaud too, but then samples come as fast as 4 lanes learn from them.
         baud=3_000_000,
-        receive_bytes=1024,
+        link_bytes=1024,
         capacity=Capacity(lut=5280, ff=5280, dsp=8, block_ram=30, spram=4),
         make_platform=partial(_platform, "amaranth_boards.icebreaker", "ICEBreakerPlatform"),
     ),
@@ -122,7 +122,7 @@ _BOARDS = (
         clock_mhz=54,
         # BL616: its UART divides 40 MHz by whole numbers; 3 Mbaud would be 2.6 % off.
         baud=2_000_000,
-        receive_bytes=4096,
+        link_bytes=4096,
         capacity=Capacity(lut=20736, ff=15552, dsp=48, block_ram=46),
         make_platform=partial(_platform, "locallearn.fpga.platforms", "TangNano20KPlatform"),
     ),
@@ -135,7 +135,7 @@ _BOARDS = (
         clock_mhz=27,
         # BL702: its UART divides 96 MHz by whole numbers.
         baud=3_000_000,
-        receive_bytes=2048,
+        link_bytes=2048,
         capacity=Capacity(lut=8640, ff=6480, dsp=20, block_ram=26),
         make_platform=partial(_platform, "amaranth_boards.tang_nano_9k", "TangNano9kPlatform"),
     ),
@@ -148,7 +148,7 @@ _BOARDS = (
         clock_mhz=12,
         # FT2232H: 12 MHz divided by 4, for a clock of 12 MHz.
         baud=3_000_000,
-        receive_bytes=4096,
+        link_bytes=4096,
         capacity=Capacity(lut=32256, ff=32256, dsp=56, block_ram=84),
         make_platform=partial(_platform, "locallearn.fpga.platforms", "CrossLinkNxEvnPlatform"),
     ),

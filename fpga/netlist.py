@@ -14,7 +14,7 @@ from locallearn.fpga.primitives import primitive_models
 from locallearn.fpga.tools import find_tool
 from locallearn.quant.errors import ToolError
 from locallearn.quant.spec import NetworkSpec
-from locallearn.rtl.chip import Chip
+from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import ECP5, Target
 from locallearn.sim.export import to_rtlil
 
@@ -39,7 +39,7 @@ def chip_netlist(spec: NetworkSpec, target: Target = ECP5) -> Netlist:
 
     Raises ToolError if yosys is missing or fails.
     """
-    return synthesise(Chip(spec, target), target)
+    return synthesise(LinkedChip(spec, target), target)
 
 
 def synthesise(component: "wiring.Component[Any]", target: Target) -> Netlist:

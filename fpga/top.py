@@ -14,7 +14,7 @@ from locallearn.fpga.flows import FLOWS
 from locallearn.fpga.pll import ClockGenerator, PllClock, best_clock
 from locallearn.quant.errors import BuildError
 from locallearn.quant.spec import NetworkSpec
-from locallearn.rtl.chip import Chip
+from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import Target
 from locallearn.rtl.uart import MIN_CYCLES, UartReceiver, UartTransmitter
 
@@ -29,24 +29,24 @@ class SerialChip(wiring.Component):
 
     rx         the wire from the host, 1 at rest
     tx         the wire to the host, 1 at rest
-    lost       some byte was lost since the start: more were sent than can wait, or at another rate
+    lost       some byte was lost since the start: it had no stop bit, as at another rate
     alive      blinks about once a second
     busy       something is in flight
     receiving  a byte has come lately
     """
 
-    def __init__(self, spec: NetworkSpec, target: Target, clock_hz: float, baud: int, receive_bytes: int) -> None:
+    def __init__(self, spec: NetworkSpec, target: Target, clock_hz: float, baud: int, link_bytes: int) -> None:
         self._spec = spec
         self._target = target
         self._clock_hz = clock_hz
         self._baud = baud
-        self._receive_bytes = receive_bytes
+        self._link_bytes = link_bytes
         super().__init__({"rx": In(1), "tx": Out(1)} | {light: Out(1) for light in LIGHTS})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.receiver = receiver = UartReceiver(self._target, self._clock_hz, self._baud, self._receive_bytes)
-        m.submodules.chip = chip = Chip(self._spec, self._target)
+        m.submodules.receiver = receiver = UartReceiver(self._clock_hz, self._baud)
+        m.submodules.chip = chip = LinkedChip(self._spec, self._target, self._link_bytes)
         m.submodules.transmitter = transmitter = UartTransmitter(self._clock_hz, self._baud)
         wiring.connect(m, receiver.o, chip.i)
         wiring.connect(m, chip.o, transmitter.i)
@@ -96,7 +96,7 @@ class BoardTop(Elaboratable):
         board, clock = self._board, self._clock
         m.domains.sync = ClockDomain()
         m.submodules.clock = ClockGenerator(board.pll, clock, FLOWS[board.target.name].haste)
-        m.submodules.serial = serial = SerialChip(self._spec, board.target, clock.hz, board.baud, board.receive_bytes)
+        m.submodules.serial = serial = SerialChip(self._spec, board.target, clock.hz, board.baud, board.link_bytes)
 
         def pins(name: str, number: int) -> Any:
             return platform.request(name, number, dir="-")

@@ -311,12 +311,12 @@ def bench_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
 
 
 def generate_command(args: argparse.Namespace, terminal: Terminal) -> Outcome:
-    from locallearn.rtl.chip import Chip
+    from locallearn.rtl.linked import LinkedChip
     from locallearn.sim.export import to_rtlil, to_verilog
 
     spec = _load_spec(args)
     terminal.stage("writing RTL")
-    text = (to_verilog if args.output.suffix == ".v" else to_rtlil)(Chip(spec))
+    text = (to_verilog if args.output.suffix == ".v" else to_rtlil)(LinkedChip(spec))
     try:
         args.output.write_text(text)
     except OSError as error:

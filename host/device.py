@@ -14,7 +14,7 @@ from locallearn.quant.errors import DeviceError
 from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, check_exits, quantise_pixels
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, regions
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, interface_fingerprint, regions
 from locallearn.quant.spec import NetworkSpec
 from locallearn.quant.state import State
 
@@ -63,6 +63,7 @@ class Counters:
     layers     what the data define, equal on chip and model
     cycles     with anything in flight; None on the model, as all of the following
     link_errors  bytes and packets that made no sense
+    bad_frames, missed_frames  that were altered on the line, and that were lost there
     discarded  rows read too early, per layer
     starved    cycles without a sample to begin, per layer
     waiting    cycles with a sample but no row to read, per layer
@@ -72,6 +73,8 @@ class Counters:
     layers: list[LayerCounters]
     cycles: int | None = None
     link_errors: int | None = None
+    bad_frames: int | None = None
+    missed_frames: int | None = None
     discarded: list[int] | None = None
     starved: list[int] | None = None
     waiting: list[int] | None = None
@@ -239,7 +242,11 @@ class ModelDevice(Device):
 
 
 class ChipDevice(Device):
-    """A chip behind a link. Raises DeviceError where the chip was built from another description."""
+    """A chip behind a link.
+
+    Raises DeviceError where the chip was built from another description or by another version, and wherever the link
+    does; its StateLost where the chip was reset, after which only `reset` begins anew.
+    """
 
     def __init__(self, spec: NetworkSpec, link: Link) -> None:
         super().__init__(spec)
@@ -248,11 +255,21 @@ class ChipDevice(Device):
         self._regions = regions(self.plan)
         self._result = result_fields(self.plan)
         self._result_size = 1 + len(self.plan.layers) * record_size(self._result)
-        found = int(self.read(CHIP, Kind.FINGERPRINT)[0, 0])
-        if found != spec.fingerprint:
+        self._check_fingerprints()
+
+    def _check_fingerprints(self) -> None:
+        url = self._link.url
+        found, interface = self.read(CHIP, Kind.FINGERPRINT)[:, 0].tolist()
+        if found != self.spec.fingerprint:
             raise DeviceError(
-                f"{link.url}: the chip was built from another description (fingerprint {found:08x}) "
-                f"than {spec.name} ({spec.fingerprint:08x})"
+                f"{url}: the chip was built from another description (fingerprint {found:08x}) "
+                f"than {self.spec.name} ({self.spec.fingerprint:08x})"
+            )
+        expected = interface_fingerprint(self.plan)
+        if interface != expected:
+            raise DeviceError(
+                f"{url}: the chip was built by another version of locallearn (its interface is {interface:08x}, "
+                f"this host's {expected:08x}): build it again"
             )
 
     def close(self) -> None:
@@ -346,6 +363,9 @@ class ChipDevice(Device):
     # -- state -----------------------------------------------------------------------------------------
 
     def reset(self) -> None:
+        if self._link.lost:
+            self._link.begin()
+            self._check_fingerprints()
         for plan in self.plan.layers:
             seeds = {
                 Kind.CLASSIFIER_SEED: plan.classifier_seed,
@@ -441,7 +461,8 @@ class ChipDevice(Device):
             for c in raw
         ]
         timing = {name: [c[name] for c in raw] for name in ("discarded", "starved", "waiting")}
-        return Counters(chip["samples"], layers, chip["cycles"], chip["link_errors"], **timing)
+        of_chip = {name: chip[name] for name in ("cycles", "link_errors", "bad_frames", "missed_frames")}
+        return Counters(chip["samples"], layers, **of_chip, **timing)
 
     def clear_counters(self) -> None:
         for number in (CHIP, *range(len(self.plan.layers))):

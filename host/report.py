@@ -47,6 +47,8 @@ def counter_figures(counters: Counters) -> dict[str, Any]:
         "cycles": counters.cycles,
         "samples": counters.samples,
         "link_errors": counters.link_errors,
+        "bad_frames": counters.bad_frames,
+        "missed_frames": counters.missed_frames,
         "layers": layers,
     }
 

@@ -74,6 +74,9 @@ class Terminal(Display):
             + f"   learned from {100 * max(metrics['learned_fraction']):3.0f} %"
         )
 
+    def lost(self, text: str) -> None:
+        self.say(text)
+
     def _begin(self, text: str, total: int | None) -> TaskID:
         if self._current is not None:
             self._bars.remove_task(self._current)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn.host.augment import augment
-from locallearn.host.checkpoint import Checkpoint, Pass, remove_checkpoints
+from locallearn.host.checkpoint import Checkpoint, Pass, newest_checkpoint, remove_checkpoints
 from locallearn.host.compare import first_difference
 from locallearn.host.confusion import confusion
 from locallearn.host.datasets import Dataset, epoch_order
@@ -19,6 +19,7 @@ from locallearn.host.follower import Follower
 from locallearn.host.report import counter_figures, speed_figures, versions
 from locallearn.host.run import Run
 from locallearn.host.stop import Stop
+from locallearn.quant.errors import StateLost
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
@@ -40,6 +41,9 @@ class Display:
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         """An epoch is over."""
+
+    def lost(self, text: str) -> None:
+        """What the device had learned since the last checkpoint is, and is learned once more."""
 
 
 def train(
@@ -90,8 +94,21 @@ def resume(
 ) -> dict[str, Any]:
     """Go on from a checkpoint, on any device: all but times comes out as `train` would have made it without a break.
 
-    The run's description and `data` are those of the checkpoint, see its `check`.
+    The run's description and `data` are those of the checkpoint, see its `check`. A chip that is reset under way goes
+    on from the run's newest.
     """
+    while True:
+        try:
+            return _go_on(device, data, run, checkpoint, display, every)
+        except StateLost as lost:
+            checkpoint, _ = newest_checkpoint(run.path)
+            display.lost(f"{lost}; going on from epoch {checkpoint.epoch + 1}, sample {checkpoint.under_way.samples}")
+
+
+def _go_on(
+    device: Device, data: Dataset, run: Run, checkpoint: Checkpoint, display: Display, every: int
+) -> dict[str, Any]:
+    """Until the run is complete, interrupted, or the chip reset."""
     spec, stop = device.spec, Stop()
     now = replace(checkpoint, device=device.name)
     report: dict[str, Any] = {

@@ -14,6 +14,7 @@ __all__ = [
     "ModelError",
     "RunError",
     "SpecError",
+    "StateLost",
     "ToolError",
     "UsageError",
 ]
@@ -53,6 +54,10 @@ class DeviceError(LocalLearnError):
     """The chip cannot be reached, stopped answering, or was built from another description."""
 
     exit_code = 6
+
+
+class StateLost(DeviceError):
+    """The chip answers, but was reset: what it had learned is gone."""
 
 
 class RunError(LocalLearnError):

@@ -5,6 +5,7 @@ A read or write names a layer, a region and a range of whole rows. It waits unti
 been learned, so it sees one consistent state.
 """
 
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import LayerPlan
+from locallearn.quant.packets import ACCESS, Opcode, result_fields
 from locallearn.quant.plan import NetworkPlan
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "LAYER_COUNTERS",
     "Kind",
     "Region",
+    "interface_fingerprint",
     "regions",
     "split_events",
 ]
@@ -41,7 +44,7 @@ class Kind(IntEnum):
     """What a region holds."""
 
     FINGERPRINT = 0
-    """Chip: `NetworkSpec.fingerprint`."""
+    """Chip: `NetworkSpec.fingerprint`, then `interface_fingerprint`."""
     DECAY = 1
     """Chip: what the learning rate's shift has grown by in all layers; layer, where its own has taken its place. With
     `decay_fraction` fraction bits."""
@@ -86,6 +89,8 @@ CHIP_COUNTERS = (
     "cycles",  # with anything in flight
     "samples",
     "link_errors",  # bytes and packets that made no sense
+    "bad_frames",  # altered on the line
+    "missed_frames",  # whole, but the one before was missing
 )
 
 LAYER_COUNTERS = (
@@ -122,7 +127,7 @@ class Region:
 def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
     """All regions of a chip by layer (or CHIP) and kind."""
     table = {
-        (CHIP, Kind.FINGERPRINT): Region(1, 1, 32),
+        (CHIP, Kind.FINGERPRINT): Region(2, 1, 32),
         (CHIP, Kind.DECAY): Region(1, 1, plan.decay_bits, writable=True),
         (CHIP, Kind.COUNTERS): Region(len(CHIP_COUNTERS), 1, COUNTER_BITS, writable=True),
     }
@@ -157,3 +162,10 @@ def regions(plan: NetworkPlan) -> dict[tuple[int, Kind], Region]:
         if p.has_own_decay:
             table[p.index, Kind.DECAY] = Region(1, 1, p.decay_bits, writable=True)
     return table
+
+
+def interface_fingerprint(plan: NetworkPlan) -> int:
+    """32 bits of all that host and chip have to agree about beside the network's description: a chip that another
+    version of locallearn built may have other regions, counters or packets."""
+    said = [list(Opcode), ACCESS, result_fields(plan), CHIP_COUNTERS, LAYER_COUNTERS]
+    return zlib.crc32(repr([*said, sorted(regions(plan).items())]).encode())

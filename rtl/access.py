@@ -21,6 +21,7 @@ class AccessUnit(wiring.Component):
     i, write   a READ or WRITE packet's fields; ready when all of it is done
     start      nothing is in flight, so the request may begin
     data       bytes to write
+    abort      end the access with the element under way
     o          opcode, then the bytes read
     layer      whom `access` is meant for: a layer's number or CHIP
     access     to all layers and the chip; their `done` and `read` gathered
@@ -35,6 +36,7 @@ class AccessUnit(wiring.Component):
                 "write": In(1),
                 "start": In(1),
                 "data": In(stream.Signature(8)),
+                "abort": In(1),
                 "o": Out(stream.Signature(8)),
                 "layer": Out(8),
                 "access": Out(AccessSignature(network)),
@@ -109,6 +111,8 @@ class AccessUnit(wiring.Component):
                     m.d.sync += byte.eq(byte + 1)
                     with m.If(byte == last_byte):
                         m.next = "Request"
+                with m.If(self.abort):
+                    m.next = "Finish"
             with m.State("Request"):
                 m.d.comb += access.request.eq(known)
                 m.next = "Wait"
@@ -130,6 +134,8 @@ class AccessUnit(wiring.Component):
                 next_element()
                 with m.If(row_done):
                     m.next = "Next row"
+                with m.If(self.abort):
+                    m.next = "Finish"
             with m.State("Next row"):
                 m.d.sync += [lane.eq(0), row.eq(row + 1), left.eq(left - 1)]
                 next_element()

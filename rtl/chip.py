@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from locallearn.quant.conv_plan import ConvPlan
 from locallearn.quant.layer_plan import SAMPLES_HELD
 from locallearn.quant.plan import NetworkPlan
-from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind
+from locallearn.quant.registers import CHIP, CHIP_COUNTERS, Kind, interface_fingerprint
 from locallearn.quant.spec import NetworkSpec
 from locallearn.rtl.access import AccessUnit
 from locallearn.rtl.conv import ConvLayer
@@ -28,15 +28,19 @@ __all__ = ["Chip"]
 class Chip(wiring.Component):
     """A network that learns, behind two streams of bytes; see `quant/packets.py` for what they say.
 
-    i     bytes from the host
-    o     bytes to the host
-    idle  nothing is in flight: without further input nothing more happens
+    i        bytes from the host
+    o        bytes to the host
+    abort    give up the packet under way, whose answer may end anywhere
+    packet   one is under way
+    idle     nothing is in flight: without further input nothing more happens
+    bad, missed  to be counted: frames, see `Link`
     """
 
     def __init__(self, spec: NetworkSpec, target: Target = GENERIC) -> None:
         self.plan = NetworkPlan(spec)
         self._target = target
-        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "idle": Out(1)})
+        ports = {"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "packet": Out(1), "idle": Out(1)}
+        super().__init__(ports | {name: In(1) for name in ("abort", "bad", "missed")})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -73,6 +77,9 @@ class Chip(wiring.Component):
         m.d.comb += [
             access.write.eq(decoder.write),
             access.start.eq(~busy),
+            decoder.abort.eq(self.abort),
+            access.abort.eq(self.abort),
+            self.packet.eq(~decoder.idle),
             self.idle.eq(~busy & decoder.idle),
         ]
 
@@ -86,6 +93,7 @@ class Chip(wiring.Component):
 
         decay = Signal(self.plan.decay_bits)
         steps = {"cycles": busy, "samples": sent, "link_errors": decoder.error | access.error}
+        steps |= {"bad_frames": self.bad, "missed_frames": self.missed}
         m.submodules.counters = counters = CounterBank(CHIP_COUNTERS, steps, self._target)
         for layer in layers:
             m.d.comb += [layer.busy.eq(busy), layer.decay.eq(decay)]
@@ -129,7 +137,8 @@ class Chip(wiring.Component):
         with m.If(write & (access.kind == Kind.DECAY)):
             m.d.sync += decay.eq(access.data)
         m.d.sync += counters.clear.eq(write & (access.kind == Kind.COUNTERS))
-        values = {Kind.FINGERPRINT: self.plan.spec.fingerprint, Kind.DECAY: decay, Kind.COUNTERS: counters.value}
+        fingerprint = Mux(access.row[0], interface_fingerprint(self.plan), self.plan.spec.fingerprint)
+        values = {Kind.FINGERPRINT: fingerprint, Kind.DECAY: decay, Kind.COUNTERS: counters.value}
         for kind, value in values.items():
             read.append(Mux(registered((unit.layer == CHIP) & (access.kind == kind)), value, 0))
         # Answers come from all over the chip.

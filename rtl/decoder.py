@@ -20,6 +20,7 @@ class PacketDecoder(wiring.Component):
     access    the packet READ or WRITE, offered until it is done; a WRITE's data bytes go by `data`
     write     the access is a WRITE
     data      bytes of a WRITE; during an access whatever comes is offered, and withdrawn when the access is done
+    abort     give up the packet under way: a sample ends here, and is not learned from
     idle      between packets
     error     a byte that is no opcode, a label that is no class, or a run of zeros beyond the sample's end
     """
@@ -35,6 +36,7 @@ class PacketDecoder(wiring.Component):
                 "access": Out(stream.Signature(self._record)),
                 "write": Out(1),
                 "data": Out(stream.Signature(8)),
+                "abort": In(1),
                 "idle": Out(1),
                 "error": Out(1),
             }
@@ -54,6 +56,11 @@ class PacketDecoder(wiring.Component):
         m.d.comb += [free.eq(~self.o.valid | self.o.ready), self.access.payload.eq(header)]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
+
+        def give_up() -> None:
+            with m.If(self.abort & free):
+                m.d.sync += event.learn.eq(0)
+                m.next = "Bias"
 
         with m.FSM(name="packet"):
             with m.State("Opcode"):
@@ -79,6 +86,7 @@ class PacketDecoder(wiring.Component):
                         m.d.comb += self.error.eq(1)
                         m.d.sync += event.learn.eq(0)
                     m.next = "Pixels"
+                give_up()
             with m.State("Pixels"):
                 m.d.comb += self.i.ready.eq(free)
                 with m.If(self.i.valid & free):
@@ -95,6 +103,7 @@ class PacketDecoder(wiring.Component):
                         ]
                         with m.If(after == 0):
                             m.next = "Bias"
+                give_up()
             with m.State("Run"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid):
@@ -104,6 +113,7 @@ class PacketDecoder(wiring.Component):
                     m.next = "Pixels"
                     with m.If(self.i.payload >= after):
                         m.next = "Bias"
+                give_up()
             with m.State("Bias"), m.If(free):
                 m.d.sync += [
                     self.o.valid.eq(1),
@@ -120,6 +130,9 @@ class PacketDecoder(wiring.Component):
                     with m.If(header_byte == record_size(ACCESS) - 1):
                         m.d.sync += header_byte.eq(0)
                         m.next = "Access"
+                with m.If(self.abort):
+                    m.d.sync += header_byte.eq(0)
+                    m.next = "Opcode"
             with m.State("Access"):
                 m.d.comb += [
                     self.access.valid.eq(1),

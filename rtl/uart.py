@@ -11,9 +11,6 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
 
-from locallearn.rtl.queue import ByteQueue
-from locallearn.rtl.target import Target
-
 __all__ = ["MIN_CYCLES", "UartReceiver", "UartTransmitter", "phase_steps"]
 
 MIN_CYCLES = 4
@@ -33,34 +30,27 @@ def phase_steps(clock_hz: float, baud: int) -> tuple[int, int]:
 
 
 class UartReceiver(wiring.Component):
-    """From a wire to bytes. Latency 8 cycles from the middle of the stop bit; a byte every 4 cycles.
-
-    Nothing stops the far end of two wires: what it may have sent before its first byte is taken must fit the `depth`
-    bytes that wait here, in block RAM.
+    """From a wire to bytes. Latency 3 cycles from the middle of the stop bit.
 
     rx    the wire, 1 at rest
-    o     bytes
-    lost  a byte was lost: `depth` others wait, or it had no stop bit. After that, and at first, the wire must have
-          been at rest before a byte begins.
+    o     bytes, there for one cycle: nothing stops the far end of two wires
+    lost  a byte was lost: it had no stop bit, or was not taken. After that, and at first, the wire must have been at
+          rest before a byte begins.
     """
 
-    def __init__(self, target: Target, clock_hz: float, baud: int, depth: int) -> None:
-        self._target = target
+    def __init__(self, clock_hz: float, baud: int) -> None:
         self._phase = phase_steps(clock_hz, baud)
-        self._depth = depth
         super().__init__({"rx": In(1), "o": Out(stream.Signature(8)), "lost": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
-        m.submodules.waiting = waiting = ByteQueue(self._target, self._depth)
-        wiring.connect(m, waiting.o, wiring.flipped(self.o))
 
         phase_bits, step = self._phase
         phase, middle = Signal(phase_bits), Signal()
         bits, count = Signal(8), Signal(range(_BITS))
-        m.d.comb += waiting.i.payload.eq(bits)
+        m.d.comb += self.o.payload.eq(bits)
         m.d.sync += Cat(phase, middle).eq(phase + step)
         with m.FSM(init="Wait", name="wire"):
             with m.State("Rest"):
@@ -74,7 +64,7 @@ class UartReceiver(wiring.Component):
                 with m.If((count == 0) & line):
                     m.next = "Rest"  # too short for a start bit
                 with m.If(count == _BITS - 1):
-                    m.d.comb += [waiting.i.valid.eq(line), self.lost.eq(~(line & waiting.i.ready))]
+                    m.d.comb += [self.o.valid.eq(line), self.lost.eq(~(line & self.o.ready))]
                     m.next = "Wait"
                     with m.If(line):
                         m.next = "Rest"

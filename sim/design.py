@@ -7,17 +7,21 @@ from tempfile import NamedTemporaryFile
 from locallearn.quant.errors import ToolError
 from locallearn.quant.sources import sources_hash
 from locallearn.quant.spec import NetworkSpec
-from locallearn.rtl.chip import Chip
+from locallearn.rtl.linked import LinkedChip
 from locallearn.sim.build import default_cache_dir
 from locallearn.sim.export import to_verilog
 
 __all__ = ["chip_verilog"]
 
+_LINK_BYTES = 32768
+"""A host may be late by some milliseconds, and the chip still has samples: it takes as many cycles for them as it would
+on a board whose host never is."""
+
 
 def chip_verilog(
     spec: NetworkSpec, cache_dir: Path | None = None, progress: Callable[[str], None] = lambda stage: None
 ) -> str:
-    """`to_verilog(Chip(spec))`, kept between runs: for 48 lanes Amaranth and yosys take 6 s to write it.
+    """`to_verilog` of the spec's chip, kept between runs: for 48 lanes Amaranth and yosys take 6 s to write it.
 
     cache_dir  where texts are kept, by the spec's fingerprint and the hash of the sources that write them;
                the user's cache by default
@@ -31,7 +35,7 @@ def chip_verilog(
     if path.exists():
         return path.read_text()
     progress("writing Verilog")
-    verilog = to_verilog(Chip(spec))
+    verilog = to_verilog(LinkedChip(spec, link_bytes=_LINK_BYTES))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=cache, prefix="unfinished-", delete=False) as file:

@@ -21,7 +21,7 @@ from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork, LayerTrace, quantise_pixels
 from locallearn.quant.registers import Kind, split_events
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec
-from locallearn.rtl.chip import Chip
+from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
@@ -429,7 +429,7 @@ def test_chip_of_convolutions_equals_golden_model(number: int, cache: Path) -> N
 def compare(spec: NetworkSpec, number: int, cache: Path) -> None:
     with (
         naming(spec),
-        SimulatedChip(to_verilog(Chip(spec, target_of(number))), cache_dir=cache, optimise=False) as chip,
+        SimulatedChip(to_verilog(LinkedChip(spec, target_of(number))), cache_dir=cache, optimise=False) as chip,
         ChipDevice(spec, Link(chip.url)) as device,
     ):
         both = Comparison(spec, device)
@@ -452,7 +452,7 @@ def test_one_chip_freezes_any_layer(cache: Path) -> None:
     learned, top = ClassifierSpec("learned"), ClassifierSpec(error="top")
     layers = (LayerSpec(9, 4, classifier=learned), LayerSpec(7, 7, classifier=top), LayerSpec(6, 3))
     free = NetworkSpec("freezes", 4, InputSpec(12), layers, training=TrainingSpec(5, (0, 1.5)))
-    with SimulatedChip(to_verilog(Chip(free)), cache_dir=cache, optimise=False) as simulated:
+    with SimulatedChip(to_verilog(LinkedChip(free)), cache_dir=cache, optimise=False) as simulated:
         for frozen in (
             ("no", "no", "no"),
             ("weights", "no", "all"),

@@ -14,7 +14,7 @@ from locallearn.host.report import counter_figures
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
-from locallearn.rtl.chip import Chip
+from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
@@ -71,7 +71,7 @@ SAMPLES = 300
 
 @pytest.fixture
 def device(spec: NetworkSpec, target: Target) -> Iterator[ChipDevice]:
-    verilog = to_verilog(Chip(spec, target))
+    verilog = to_verilog(LinkedChip(spec, target))
     with SimulatedChip(verilog, optimise=False) as chip, ChipDevice(spec, Link(chip.url)) as device:
         device.reset()
         yield device

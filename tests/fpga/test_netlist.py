@@ -64,8 +64,8 @@ TWO_LAYERS = NetworkSpec("small", 4, InputSpec(12), (LayerSpec(6, lanes=2), Laye
 @pytest.mark.parametrize(
     ("target", "spec", "cells"),
     [
-        # The event buffers take a block each; so few rows of weights lie in LUTs.
-        (ECP5, TWO_LAYERS, {"DP16KD": 2, "MULT18X18D": 2 * 2}),
+        # The event buffers take a block each, the link's buffers two; so few rows of weights lie in LUTs.
+        (ECP5, TWO_LAYERS, {"DP16KD": 2 + 2 * 2, "MULT18X18D": 2 * 2}),
         (ICE40UP, ONE_LAYER, {"SB_SPRAM256KA": 2, "SB_MAC16": 2}),
     ],
     ids=["ecp5", "ice40up"],

@@ -45,7 +45,7 @@ ORIGIN = {"data_source": "digits", "data_dir": None, "validation": None, "init":
 EPOCHS, LIMIT, EVERY = 3, 400, 70
 
 TIMES = ("throughput[samples/s]", "cycles_per_sample")
-OF_A_CHIP = ("cycles", "link_errors", "discarded", "starved", "waiting")
+OF_A_CHIP = ("cycles", "link_errors", "bad_frames", "missed_frames", "discarded", "starved", "waiting")
 
 
 @pytest.fixture(scope="module")
