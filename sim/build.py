@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,30 +17,9 @@ from platformdirs import user_cache_path
 
 from locallearn.quant.errors import ToolError
 from locallearn.sim.compiler import Compiler, find_compiler
+from locallearn.sim.harness import SOCKET, Harness
 
 __all__ = ["build", "default_cache_dir", "find_verilator"]
-
-_HARNESS = Path(__file__).with_name("harness.cpp")
-
-# The design as the harness sees it. It resets itself: were `rst` an input, Verilator would evaluate all
-# next-state logic again in every half cycle, because an input may have changed (12 % slower).
-_WRAPPER = """
-module chip(
-  input clk,
-  input [7:0] i__payload, input i__valid, output i__ready,
-  output [7:0] o__payload, output o__valid, input o__ready,
-  output idle
-);
-  reg [2:0] reset = 7;
-  always @(posedge clk) if (reset != 0) reset <= reset - 1;
-  top top(
-    .clk(clk), .rst(reset != 0),
-    .i__payload(i__payload), .i__valid(i__valid), .i__ready(i__ready),
-    .o__payload(o__payload), .o__valid(o__valid), .o__ready(o__ready),
-    .idle(idle)
-  );
-endmodule
-"""
 
 _VERILATE = (
     *("--cc", "--prefix", "Vchip", "--top-module", "chip", "--Mdir", "."),
@@ -75,10 +55,11 @@ def build(
     compiler: Compiler | None = None,
     optimise: bool = True,
     progress: Callable[[str], None] | None = None,
+    harness: Harness = SOCKET,
 ) -> Path:
-    """The executable that simulates module `top` of `verilog` behind `harness.cpp`; built once, then cached.
+    """The executable that simulates module `top` of `verilog` in `harness`; built once, then cached.
 
-    verilog    module `top` with clk, rst, the byte streams i and o, and idle, as `to_verilog` writes it
+    verilog    module `top` with clk, rst and the ports of `harness`, as `to_verilog` writes it
     cache_dir  where executables are kept, by the hash of all that they depend on; the user's cache by default
     compiler   the C++ compiler; the one that `find_compiler` finds by default
     optimise   False builds large designs many times faster, and simulates them 5 to 20 times slower
@@ -91,9 +72,10 @@ def build(
     often = _OFTEN if optimise else _OFTEN_UNOPTIMISED
     cache = cache_dir or default_cache_dir()
     verilator = find_verilator()
-    design, harness = verilog + _WRAPPER, _HARNESS.read_text()
+    # By file name: what Verilator reads, and what is compiled with what it writes.
+    sources = {"design.v": verilog + harness.wrapper} | harness.sources
     tools = (compiler.version, metadata.version("verilator"), *_LANGUAGE)
-    key = _digest(*tools, *_VERILATE, *often, *_ONCE, _processor(), harness, design)
+    key = _digest(*tools, *_VERILATE, *often, *_ONCE, _processor(), *chain(*sources.items()))
     executable = cache / f"chip-{key}"
     if executable.exists():
         return executable
@@ -110,7 +92,7 @@ def build(
                 verilator=verilator,
                 progress=progress or (lambda stage: None),
             )
-            job.verilate(design, harness)
+            job.verilate(sources)
             job.compile(often)
             job.link().replace(executable)
     except OSError as error:
@@ -135,11 +117,11 @@ class _Job:
     verilator: Path
     progress: Callable[[str], None]
 
-    def verilate(self, design: str, harness: str) -> None:
-        """Write the chip's C++ into the folder."""
+    def verilate(self, sources: dict[str, str]) -> None:
+        """Write the sources, by file name, and what Verilator makes of design.v into the folder."""
         self.progress("verilator")
-        (self.folder / "design.v").write_text(design)
-        (self.folder / "harness.cpp").write_text(harness)
+        for name, text in sources.items():
+            (self.folder / name).write_text(text)
         self._run("Verilator", (str(self.verilator / "bin" / "verilator_bin"), *_VERILATE, "design.v"))
 
     def compile(self, often: tuple[str, ...]) -> None:

@@ -4,8 +4,7 @@
 //
 // Usage: chip [port]. Port 0, the default, lets the system choose. "port N" on stdout says that the chip
 // is out of reset and can be reached. One client is served at a time; the next one finds the chip as the
-// last one left it. The process ends when its stdin does: whoever started it holds the other end, so it
-// cannot outlive them, however they die. (PR_SET_PDEATHSIG would fire when the starting *thread* ends.)
+// last one left it. The process ends when its stdin does.
 //
 // Simulated time passes only while the chip has work: with nothing to feed it and `idle` high, the process
 // sleeps in poll().
@@ -17,24 +16,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 
-#include "Vchip.h"
+#include "byte_queue.h"
+#include "clocked.h"
+#include "owner.h"
 
-// The model's evaluation proper. Vchip::eval() adds clean-up for multi-threaded models: mutexes that take a
-// sixth to two thirds of the time and have nothing to protect here.
-void Vchip___024root___eval(Vchip___024root* root);
-
-namespace {
-
-// The design comes wrapped in its power-on reset (see build.py), which is over by then.
-constexpr int kResetCycles = 16;
+namespace harness {
 
 // Cycles between two looks at the sockets. Long enough that the system calls cost nothing beside the
 // simulation; short when the chip waits for a host that may already have written.
@@ -48,53 +40,10 @@ constexpr int kQuietCycles = 8;
 // last one's replies. Bounded, because a chip in the middle of a packet may never be idle.
 constexpr long kFarewellCycles = 1L << 20;
 
-// Far more than a host keeps in flight: its write() must not block (pyserial's spins until it is through).
-constexpr size_t kBufferBytes = size_t{64} << 20;
-
-[[noreturn]] void fail(const char* what) {
-    std::perror(what);
-    std::exit(1);
-}
-
-// A byte queue in one block, so that the clock loop can walk it with a bare pointer. The pages of a block
-// this size cost memory only once they are written.
-class ByteQueue {
+class StreamChip : private Clocked {
   public:
-    bool empty() const { return begin_ == end_; }
-    size_t size() const { return static_cast<size_t>(end_ - begin_); }
-    uint8_t* begin() { return begin_; }
-    uint8_t* end() { return end_; }
-    void consume(size_t count) { begin_ += count; }
-    void produce(size_t count) { end_ += count; }
-    void clear() { begin_ = end_ = bytes_.get(); }
-
-    // Room behind end(). Bytes move to the front only once half the block is used up: each moves once.
-    size_t room() {
-        if (empty()) clear();
-        if (begin_ > bytes_.get() + kBufferBytes / 2) {
-            const size_t count = size();
-            std::memmove(bytes_.get(), begin_, count);
-            begin_ = bytes_.get();
-            end_ = begin_ + count;
-        }
-        return static_cast<size_t>(bytes_.get() + kBufferBytes - end_);
-    }
-
-  private:
-    // One byte more than is used: the clock loop reads *end() when there is nothing to send.
-    std::unique_ptr<uint8_t[]> bytes_{new uint8_t[kBufferBytes + 1]};
-    uint8_t* begin_ = bytes_.get();
-    uint8_t* end_ = bytes_.get();
-};
-
-class Chip {
-  public:
-    Chip() {
-        model_.eval();  // runs the design's initial blocks, which half_cycle() does not
-        for (int cycle = 0; cycle < kResetCycles; ++cycle) {
-            half_cycle(0);
-            half_cycle(1);
-        }
+    StreamChip() {
+        start();
         model_.o___05Fready = 1;  // the output queue takes all; when it is full, time stops instead
     }
 
@@ -127,19 +76,12 @@ class Chip {
     }
 
   private:
-    void half_cycle(int clk) {
-        model_.clk = static_cast<CData>(clk);
-        Vchip___024root___eval(model_.rootp);
-    }
-
-    VerilatedContext context_;
-    Vchip model_{&context_};
     int quiet_ = 0;
 };
 
-class Link {
+class Socket {
   public:
-    explicit Link(uint16_t port) {
+    explicit Socket(uint16_t port) {
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -172,7 +114,7 @@ class Link {
             watched[1] = {listener_, POLLIN, 0};
         }
         if (poll(watched, 2, wait ? -1 : 0) < 0 && errno != EINTR) fail("poll");
-        if (watched[0].revents && stdin_ended()) return false;
+        if (watched[0].revents && read_owner() < 0) return false;
         if (!watched[1].revents) return true;
         if (!connected()) {
             accept_client();
@@ -183,13 +125,6 @@ class Link {
     }
 
   private:
-    static bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
-
-    static bool stdin_ended() {
-        char ignored[256];
-        return read(STDIN_FILENO, ignored, sizeof ignored) <= 0 && !would_block();
-    }
-
     void accept_client() {
         client_ = accept(listener_, nullptr, nullptr);
         const int on = 1;
@@ -222,12 +157,13 @@ class Link {
     int client_ = -1;
 };
 
-}  // namespace
+}  // namespace harness
 
 int main(int argc, char** argv) {
+    using namespace harness;
     std::signal(SIGPIPE, SIG_IGN);  // send() reports a client that left
-    const auto chip = std::make_unique<Chip>();
-    Link link{static_cast<uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0)};
+    const auto chip = std::make_unique<StreamChip>();
+    Socket link{static_cast<uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0)};
     ByteQueue input;
     ByteQueue output;
     long farewell = 0;
