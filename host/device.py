@@ -4,8 +4,10 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import wraps
+from threading import RLock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,10 @@ from locallearn.quant.spec import NetworkSpec
 from locallearn.quant.state import State
 
 __all__ = ["ChipDevice", "Counters", "Device", "ModelDevice", "Results", "fingerprints"]
+
+_AnyDevice = TypeVar("_AnyDevice", bound="Device")
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 _BATCH = 64
 """Samples encoded and sent at a time."""
@@ -98,14 +104,35 @@ def _sum(one: Any, other: Any) -> Any:
     return one + other
 
 
+def _alone(
+    method: Callable[Concatenate[_AnyDevice, _Given], _Result],
+) -> Callable[Concatenate[_AnyDevice, _Given], _Result]:
+    """One call of a device's after the other, from whatever thread."""
+
+    @wraps(method)
+    def locked(self: _AnyDevice, /, *args: _Given.args, **options: _Given.kwargs) -> _Result:
+        with self._lock:
+            return method(self, *args, **options)
+
+    return locked
+
+
 class Device(ABC):
-    """A network of `spec` that infers and learns. Use as a context manager; not thread-safe."""
+    """A network of `spec` that infers and learns. Use as a context manager.
+
+    All methods may be called from any thread and wait for one another, `stream` until its last result; what its
+    `progress` and `stop` call is in the thread of that call, and may call methods. `close` does not wait.
+
+    Methods raise ValueError for arguments that do not fit the network, as they say, and where there is a chip
+    DeviceError when it cannot be reached any more, StateLost when it was reset: then only `reset` goes on.
+    """
 
     name: str
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.spec = spec
         self.plan = NetworkPlan(spec)
+        self._lock = RLock()
 
     @abstractmethod
     def stream(
@@ -186,6 +213,7 @@ class ModelDevice(Device):
         self._make = model
         self.reset()
 
+    @_alone
     def stream(
         self,
         pixels: NDArray[np.uint8],
@@ -208,36 +236,45 @@ class ModelDevice(Device):
         self._samples += done
         return Results(np.concatenate(predicted), np.concatenate(error), np.concatenate(answered))
 
+    @_alone
     def reset(self) -> None:
         self.model = self._make(self.spec)
         self._samples = 0
 
+    @_alone
     def set_decay(self, shifts: Sequence[float]) -> None:
         check_decay(self.spec, shifts)
         self.model.decay = tuple(shifts)
 
+    @_alone
     def set_exits(self, leads: Sequence[int]) -> None:
         check_exits(self.plan, leads)
         self.model.exits = tuple(leads)
 
+    @_alone
     def read_weights(self) -> list[NDArray[np.int32]]:
         return self.model.weights
 
+    @_alone
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         self.model.weights = weights
 
+    @_alone
     def read_state(self) -> State:
         return self.model.state
 
+    @_alone
     def write_state(self, state: State) -> None:
         self.model.state = state
 
+    @_alone
     def counters(self) -> Counters:
         return Counters(self._samples, self.model.counters)
 
     def close(self) -> None:
         """Nothing is held."""
 
+    @_alone
     def clear_counters(self) -> None:
         self._samples = 0
         self.model.clear_counters()
@@ -303,6 +340,7 @@ class ChipDevice(Device):
 
     # -- regions ---------------------------------------------------------------------------------------
 
+    @_alone
     def read(self, layer: int, kind: Kind, row: int = 0, rows: int | None = None) -> NDArray[np.int64]:
         """Rows of a region, shape (rows, lanes), once every sample sent before has been learned."""
         region = self._regions[layer, kind]
@@ -317,6 +355,7 @@ class ChipDevice(Device):
         # Elements of 64 bits are states of a register: their bits count, not their sign.
         return elements.view("<i8").reshape(rows, region.lanes).astype(np.int64)
 
+    @_alone
     def write(self, layer: int, kind: Kind, elements: NDArray[np.int64], row: int = 0) -> None:
         """The inverse of `read`, for regions that can be written."""
         region = self._regions[layer, kind]
@@ -327,6 +366,7 @@ class ChipDevice(Device):
         self._link.write(bytes([Opcode.WRITE]) + header + _on_the_link(region, elements))
         self._expect(Opcode.DONE)
 
+    @_alone
     def first_fault(
         self, layer: int, kind: Kind, expected: NDArray[np.int64], row: int = 0
     ) -> tuple[int, int, int, int] | None:
@@ -365,6 +405,7 @@ class ChipDevice(Device):
 
     # -- samples ---------------------------------------------------------------------------------------
 
+    @_alone
     def stream(
         self,
         pixels: NDArray[np.uint8],
@@ -418,6 +459,7 @@ class ChipDevice(Device):
 
     # -- state -----------------------------------------------------------------------------------------
 
+    @_alone
     def reset(self) -> None:
         if self._link.lost:
             self._link.begin()
@@ -436,6 +478,7 @@ class ChipDevice(Device):
             self.set_exits(self.plan.no_exits)
         self.clear_counters()
 
+    @_alone
     def set_decay(self, shifts: Sequence[float]) -> None:
         check_decay(self.spec, shifts)
         common = {shift for plan, shift in zip(self.plan.layers, shifts, strict=True) if not plan.has_own_decay}
@@ -447,20 +490,24 @@ class ChipDevice(Device):
             if plan.has_own_decay:
                 self.write(plan.index, Kind.DECAY, np.array([int(shift * 2**plan.decay_fraction)]))
 
+    @_alone
     def set_exits(self, leads: Sequence[int]) -> None:
         check_exits(self.plan, leads)
         for plan, lead in zip(self.plan.layers, leads, strict=False):
             if plan.can_exit:
                 self.write(plan.index, Kind.EXIT_LEAD, np.array([lead]))
 
+    @_alone
     def read_layer_weights(self, layer: int) -> NDArray[np.int32]:
         """Of one layer, shape (neurons, fan_in)."""
         return self.plan.layers[layer].from_rows(self.read(layer, Kind.WEIGHTS).astype(np.int32))
 
+    @_alone
     def read_weights(self) -> list[NDArray[np.int32]]:
         matrices = [self.read(plan.index, Kind.CLASSIFIER).astype(np.int32) for plan in self.plan.learned_matrices]
         return [self.read_layer_weights(layer) for layer in range(len(self.plan.layers))] + matrices
 
+    @_alone
     def write_weights(self, weights: Sequence[NDArray[np.int32]]) -> None:
         layers = len(self.plan.layers)
         for plan, values in zip(self.plan.layers, weights[:layers], strict=True):
@@ -468,6 +515,7 @@ class ChipDevice(Device):
         for plan, matrix in zip(self.plan.learned_matrices, weights[layers:], strict=True):
             self.write(plan.index, Kind.CLASSIFIER, matrix.astype(np.int64))
 
+    @_alone
     def read_state(self) -> State:
         layers = self.plan.layers
         return State(
@@ -477,6 +525,7 @@ class ChipDevice(Device):
             self._read_registers(Kind.MASK_STATE, [plan.mask_seed for plan in layers]),
         )
 
+    @_alone
     def write_state(self, state: State) -> None:
         self.write_weights(state.arrays)
         for plan, noise, matrix_noise, mask in zip(
@@ -498,6 +547,7 @@ class ChipDevice(Device):
         if (layer, kind) in self._regions:
             self.write(layer, kind, np.array([state], np.uint64).view(np.int64))
 
+    @_alone
     def counters(self) -> Counters:
         chip = dict(zip(CHIP_COUNTERS, self.read(CHIP, Kind.COUNTERS)[:, 0].tolist(), strict=True))
         raw = [
@@ -519,6 +569,7 @@ class ChipDevice(Device):
         figures: dict[str, Any] = {name: [c[name] for c in raw] for name in ("discarded", "starved", "waiting")}
         return Counters(layers=layers, **chip, **figures)
 
+    @_alone
     def clear_counters(self) -> None:
         for number in (CHIP, *range(len(self.plan.layers))):
             rows = self._regions[number, Kind.COUNTERS].rows

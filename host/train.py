@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -169,6 +169,8 @@ def _go_on(
         if follower is not None:
             report["first_difference"] = _first_difference(device.plan, follower.weights(), device.read_weights())
             report["weights_equal_golden"] = report["first_difference"] is None
+    if isinstance(device, ChipDevice):
+        report["link"] = asdict(device.link_counters)
     if now.given:
         report["initial_test_accuracy[%]"] = now.initial_accuracy
     report |= {key: value for key, value in measured[-1].items() if key not in ("epoch", "decay")}

@@ -152,5 +152,6 @@ def killed(tmp_path: Path, data: Dataset, chip: Process, kills: int) -> None:
             over.set()
             killer.join()
         assert report["weights_equal_golden"]
+        assert report["link"]["bad"] == 0
         assert outcome(path) == outcome(tmp_path / "whole"), f"after {done} kills"
         assert rounds < 50

@@ -67,7 +67,7 @@ def outcome(path: Path) -> dict[str, Any]:
     """All that a run leaves, but for times, its folder and its device."""
     run = Run(path)
     report = timeless(run.report)
-    for name in ("out", "device", "weights_equal_golden", "first_difference"):
+    for name in ("out", "device", "link", "weights_equal_golden", "first_difference"):
         report.pop(name, None)
     files = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
     metrics = [timeless(json.loads(line)) for line in (path / "metrics.jsonl").read_text().splitlines()]
