@@ -1,5 +1,6 @@
 """The access unit against the requests it is given: every element that it asks for, and every byte that it says."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -41,13 +42,14 @@ def test_access_unit(bench: Bench, spec: NetworkSpec) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """Rows of a region to read, or to write with `elements` (rows x lanes, one list)."""
+    """Rows of a region to read, to write with `elements` (rows x lanes, one list), or to sum up."""
 
     layer: int
     kind: int
     row: int
     rows: int
     elements: tuple[int, ...] | None = None
+    check: bool = False
 
     @property
     def write(self) -> bool:
@@ -106,11 +108,12 @@ def stored(element: Element, region: Region) -> int:
 def answer(spec: NetworkSpec, request: Request) -> bytes:
     if request.write:
         return bytes([Opcode.DONE])
-    region = region_of(spec, request)
-    if region is None:
-        return bytes([Opcode.DATA]) + bytes(request.rows)
-    elements = tuple(stored(element, region) for element in walk(spec, request))
-    return bytes([Opcode.DATA]) + raw(spec, request, elements)
+    region, data = region_of(spec, request), bytes(request.rows)
+    if region is not None:
+        data = raw(spec, request, tuple(stored(element, region) for element in walk(spec, request)))
+    if request.check:
+        return bytes([Opcode.SUM]) + zlib.crc32(data).to_bytes(4, "little")
+    return bytes([Opcode.DATA]) + data
 
 
 def any_elements(rng: Random, region: Region, count: int) -> tuple[int, ...]:
@@ -123,6 +126,8 @@ def any_elements(rng: Random, region: Region, count: int) -> tuple[int, ...]:
 def whole_regions(spec: NetworkSpec, rng: Random) -> Iterator[Request]:
     for (layer, kind), region in regions(NetworkPlan(spec)).items():
         yield Request(layer, kind, 0, region.rows)
+        # Nothing is said before its end.
+        yield Request(layer, kind, 0, min(region.rows, 40), check=True)
         yield Request(layer, kind, 0, region.rows, any_elements(rng, region, region.rows * region.lanes))
 
 
@@ -139,7 +144,7 @@ def any_requests(spec: NetworkSpec, rng: Random, count: int) -> Iterator[Request
         rows = rng.randint(0, min(3, region.rows - row))
         write = rng.random() < 0.5
         elements = any_elements(rng, region, rows * region.lanes) if write else None
-        yield Request(layer, kind, row, rows, elements)
+        yield Request(layer, kind, row, rows, elements, check=not write and rng.random() < 0.5)
 
 
 # -- the bench -----------------------------------------------------------------------------------------
@@ -216,7 +221,7 @@ class Board:
             self.data.send(raw(self.spec, request, request.elements or ()))
         for request in requests:
             pending = self.data.pending
-            self.dut.write.value = request.write
+            self.dut.write.value, self.dut.check.value = request.write, request.check
             self.requests.send([request.fields])
             await self.sink.expect(answer(self.spec, request))
             await self.requests.drained()
@@ -281,7 +286,7 @@ async def an_access_is_given_up_anywhere(dut: Any, stalls: str) -> None:
         data = raw(board.spec, request, request.elements or ())
         data = data[: rng.randint(0, max(0, len(data) - 1))]
         board.data.send(data)
-        dut.write.value = request.write
+        dut.write.value, dut.check.value = request.write, request.check
         began = len(board.sink.received)
         board.requests.send([request.fields])
         if request.write:
@@ -305,6 +310,9 @@ async def an_access_is_given_up_anywhere(dut: Any, stalls: str) -> None:
             region = region_of(board.spec, request)
             # None of them is half of what was sent and half of what was there.
             assert len(board.elements) == (len(data) // region.size if region else 0), request
+        elif request.check:
+            # A sum of what was read by then: nobody hears it.
+            assert len(said) == 5, request
         else:
             whole = answer(board.spec, request)
             assert said == whole[: len(said)] and (not request.rows or len(said) > 1), request

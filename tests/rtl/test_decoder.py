@@ -33,12 +33,15 @@ def test_decoder(bench: Bench, spec: NetworkSpec) -> None:
     bench(PacketDecoder(NetworkPlan(spec)), spec)
 
 
+ACCESSES = (Opcode.READ, Opcode.WRITE, Opcode.CHECK)
+
+
 # -- what the packets say ------------------------------------------------------------------------------
 
 
 @dataclass
 class Decoded:
-    """What bytes mean: events by the fields of `event_layout`, accesses as (write, fields, data)."""
+    """What bytes mean: events by the fields of `event_layout`, accesses as (opcode, fields, data)."""
 
     events: list[dict[str, int]] = field(default_factory=list)
     accesses: list[tuple[bool, dict[str, int], bytes]] = field(default_factory=list)
@@ -50,10 +53,10 @@ def decode(spec: NetworkSpec, packets: bytes) -> Decoded:
     """Read byte by byte; a WRITE has a byte of data for each of its rows."""
     said, rest = Decoded(), iter(packets)
     for opcode in rest:
-        if opcode in (Opcode.READ, Opcode.WRITE):
+        if opcode in ACCESSES:
             fields = unpack_record(ACCESS, bytes(next(rest) for _ in range(record_size(ACCESS))))
             write = opcode == Opcode.WRITE
-            said.accesses.append((write, fields, bytes(next(rest) for _ in range(fields["rows"] if write else 0))))
+            said.accesses.append((opcode, fields, bytes(next(rest) for _ in range(fields["rows"] if write else 0))))
         elif opcode in (Opcode.INFER, Opcode.TRAIN):
             said.samples += 1
             label = next(rest)
@@ -112,14 +115,14 @@ def sample(spec: NetworkSpec, rng: Random) -> bytes:
 
 
 def any_packets(spec: NetworkSpec, rng: Random, count: int) -> bytes:
-    garbage = sorted(set(range(256)) - {Opcode.READ, Opcode.WRITE, Opcode.INFER, Opcode.TRAIN})
+    garbage = sorted(set(range(256)) - {*ACCESSES, Opcode.INFER, Opcode.TRAIN})
     packets = b""
     for _ in range(count):
         kind = rng.random()
         if kind < 0.1:
             packets += bytes(rng.choices(garbage, k=3))
         elif kind < 0.2:
-            packets += access(Opcode.READ, rng)
+            packets += access(rng.choice([Opcode.READ, Opcode.CHECK]), rng)
         elif kind < 0.3:
             packets += access(Opcode.WRITE, rng, rng.randbytes(rng.randint(0, 9)))
         else:
@@ -152,6 +155,12 @@ class Board:
             if self.dut.begun.value:
                 self.begun.append(cycle())
 
+    def _opcode(self) -> Opcode:
+        """Of the access that is offered."""
+        write, check = bool(self.dut.write.value), bool(self.dut.check.value)
+        assert not (write and check)
+        return Opcode.WRITE if write else Opcode.CHECK if check else Opcode.READ
+
     async def _serve(self, willing: Pace) -> None:
         """Take the data of a WRITE, then the access itself: what it says must hold until the end."""
         dut = self.dut
@@ -159,10 +168,10 @@ class Board:
             await RisingEdge(dut.clk)
             if not dut.access__valid.value:
                 continue
-            write, fields = bool(dut.write.value), int(dut.access__payload.value)
+            opcode, fields = self._opcode(), int(dut.access__payload.value)
             layout = StructLayout(ACCESS)
             data = bytearray()
-            while write and len(data) < unpack(layout, fields)["rows"]:
+            while opcode == Opcode.WRITE and len(data) < unpack(layout, fields)["rows"]:
                 dut.data__ready.value = ready = willing(True)
                 await RisingEdge(dut.clk)
                 if ready and dut.data__valid.value:
@@ -173,9 +182,11 @@ class Board:
             dut.access__ready.value = 1
             await RisingEdge(dut.clk)
             dut.access__ready.value = 0
-            now = bool(dut.access__valid.value), bool(dut.write.value), int(dut.access__payload.value)
-            assert now == (True, write, fields), f"access in cycle {cycle()}: {now} was {(True, write, fields)} before"
-            self.accesses.append((write, unpack(layout, fields), bytes(data)))
+            now = bool(dut.access__valid.value), self._opcode(), int(dut.access__payload.value)
+            assert now == (True, opcode, fields), (
+                f"access in cycle {cycle()}: {now} was {(True, opcode, fields)} before"
+            )
+            self.accesses.append((opcode, unpack(layout, fields), bytes(data)))
 
     async def settle(self) -> None:
         for _ in range(20):
@@ -240,7 +251,7 @@ async def all_opcodes(dut: Any) -> None:
     """Bytes that are no opcode are passed over, each counted."""
     await start(dut)
     board = Board(dut)
-    known = {Opcode.READ, Opcode.WRITE, Opcode.INFER, Opcode.TRAIN}
+    known = {*ACCESSES, Opcode.INFER, Opcode.TRAIN}
     await board.check(
         bytes(sorted(set(range(256)) - known)) + bytes([Opcode.INFER, 0]) + bytes([1] * board.spec.input.size)
     )
@@ -308,7 +319,7 @@ def prefixes(spec: NetworkSpec) -> list[bytes]:
     return [
         packet[:end]
         for packet in packets
-        for end in range(1, min(len(packet), header if packet[0] in (Opcode.READ, Opcode.WRITE) else 40))
+        for end in range(1, min(len(packet), header if packet[0] in ACCESSES else 40))
     ]
 
 
