@@ -10,6 +10,8 @@ could have carried.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -34,7 +36,7 @@ RATES = (0, 1e-5, 1e-4, 1e-3)
 class Wire:
     """One direction: what is written waits for its turn, and arrives a latency later, altered by chance."""
 
-    def __init__(self, latency_s: float, noise: Noise) -> None:
+    def __init__(self, latency_s: float, noise: Callable[[bytes], bytes]) -> None:
         self._waiting = bytearray()
         self._on_its_way = [b""] * round(latency_s / STEP_S)
         self._noise = noise
@@ -43,7 +45,7 @@ class Wire:
         """What arrives in this step, in which `data` is written."""
         self._waiting += data
         count = round(BYTES_PER_S * STEP_S)
-        self._on_its_way.append(self._noise.carry(bytes(self._waiting[:count])))
+        self._on_its_way.append(self._noise(bytes(self._waiting[:count])))
         del self._waiting[:count]
         return self._on_its_way.pop(0)
 
@@ -58,7 +60,7 @@ def used(latency_ms: float, link_bytes: int, rate: float) -> float:
         return bytes(9) if taken % 256 == 0 else b""
 
     chip = ChipEnd(behind, link_bytes)
-    there, back = (Wire(latency_ms / 1000, Noise(random, flip=rate)) for _ in range(2))
+    there, back = (Wire(latency_ms / 1000, partial(Noise(flip=rate), rng=random)) for _ in range(2))
     host, step, answer = Endpoint(1, 0.0), 0, b""
     host.write(random.randbytes(STREAM))
     while taken < STREAM:

@@ -21,6 +21,8 @@ which its session is 0: frames of another session have no effect.
 
 import zlib
 
+from locallearn.quant.packets import record_size
+
 __all__ = [
     "CHIP_HEADER",
     "CRC_BYTES",
@@ -28,6 +30,7 @@ __all__ = [
     "FLAG",
     "FLIP",
     "HOST_HEADER",
+    "LINE_BYTES",
     "LINK_VERSION",
     "MAX_PAYLOAD",
     "OFFSET_BITS",
@@ -64,6 +67,9 @@ CHIP_HEADER = {
     "room": OFFSET_BITS,
 }
 """Fields and widths."""
+
+LINE_BYTES = (MAX_PAYLOAD + record_size(HOST_HEADER) + CRC_BYTES + 2) / MAX_PAYLOAD
+"""That the line carries for each of the host's stream where frames are full, escapes left out."""
 
 
 def link_window(link_bytes: int) -> int:

@@ -1,6 +1,6 @@
 """Frames on the line: where they begin and end, what is escaped in them, and their CRC; see `quant/frames.py`."""
 
-from amaranth import Module, Signal, Value
+from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
@@ -8,6 +8,9 @@ from amaranth.lib.wiring import In, Out
 from locallearn.quant.frames import CRC_BYTES, ESCAPE, FLAG, FLIP
 
 __all__ = ["FrameReceiver", "FrameSender"]
+
+_SAY = 9
+"""The last of a byte's steps."""
 
 
 class FrameReceiver(wiring.Component):
@@ -58,45 +61,62 @@ class FrameSender(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = CRC32_ISO_HDLC(1).create()
-        free, bit, summed = Signal(), Signal(3), Signal()
-        m.d.comb += [free.eq(~self.o.valid), crc.data.eq(self.i.payload.byte.bit_select(bit, 1))]
+        byte, special, escaped, said = Signal(8), Signal(), Signal(), Signal()
+        word, left = Signal(8 * CRC_BYTES), Signal(range(CRC_BYTES))
+        # Of a byte: it is taken over, goes round by 8 bits for the CRC, and is said.
+        step = Signal(range(_SAY + 1))
+        free = Signal()
+        m.d.comb += [free.eq(~self.o.valid), crc.data.eq(byte[0])]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
 
-        escaped, said = Signal(), Signal()
+        def look() -> None:
+            m.d.sync += special.eq((byte == FLAG) | (byte == ESCAPE))
 
-        def say(byte: Value) -> None:
-            """The byte, or before it an escape; `said` when that was not needed, or is through."""
-            special = ((byte == FLAG) | (byte == ESCAPE)) & ~escaped
-            m.d.comb += said.eq(~special)
-            m.d.sync += [self.o.valid.eq(1), escaped.eq(special), self.o.payload.eq(byte ^ (escaped << 5))]
-            with m.If(special):
-                m.d.sync += self.o.payload.eq(ESCAPE)
+        def say() -> None:
+            """The byte, before it an escape if it needs one; `said` when it is out."""
+            with m.If(free):
+                m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(byte ^ (escaped << FLIP.bit_length() - 1))]
+                m.d.sync += [escaped.eq(special), special.eq(0)]
+                with m.If(special):
+                    m.d.sync += self.o.payload.eq(ESCAPE)
+                with m.Else():
+                    m.d.comb += said.eq(1)
+                    m.d.sync += step.eq(0)
 
-        word, left = Signal(8 * CRC_BYTES), Signal(range(CRC_BYTES))
         with m.FSM(name="frame"):
             with m.State("Begin"), m.If(self.i.valid & free):
                 m.d.comb += crc.start.eq(1)
                 m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(FLAG)]
                 m.next = "Bytes"
-            with m.State("Bytes"), m.If(self.i.valid & free):
-                m.d.sync += [word.eq(crc.crc), left.eq(CRC_BYTES - 1)]
-                with m.If(self.i.payload.end):
-                    m.d.comb += self.i.ready.eq(1)
-                    m.next = "CRC"
-                with m.Elif(~summed):
+            with m.State("Bytes"):
+                with m.If(step == 0):
+                    m.d.sync += [byte.eq(self.i.payload.byte), word.eq(crc.crc), left.eq(CRC_BYTES - 1)]
+                    with m.If(self.i.valid & self.i.payload.end):
+                        m.d.comb += self.i.ready.eq(1)
+                        m.next = "CRC"
+                    with m.Elif(self.i.valid):
+                        m.d.sync += step.eq(1)
+                with m.Elif(step != _SAY):
                     m.d.comb += crc.valid.eq(1)
-                    m.d.sync += [bit.eq(bit + 1), summed.eq(bit == 7)]
+                    m.d.sync += [byte.eq(byte.rotate_right(1)), step.eq(step + 1)]
+                    with m.If(step == 1):
+                        look()
                 with m.Else():
-                    say(self.i.payload.byte)
+                    say()
                     m.d.comb += self.i.ready.eq(said)
-                    m.d.sync += summed.eq(~said)
-            with m.State("CRC"), m.If(free):
-                say(word[:8])
-                with m.If(said):
-                    m.d.sync += [word.eq(word >> 8), left.eq(left - 1)]
-                    with m.If(left == 0):
-                        m.next = "End"
+            with m.State("CRC"):
+                with m.If(step == 0):
+                    m.d.sync += [byte.eq(word[:8]), word.eq(word >> 8), step.eq(_SAY - 1)]
+                with m.Elif(step == _SAY - 1):
+                    look()
+                    m.d.sync += step.eq(_SAY)
+                with m.Else():
+                    say()
+                    with m.If(said):
+                        m.d.sync += left.eq(left - 1)
+                        with m.If(left == 0):
+                            m.next = "End"
             with m.State("End"), m.If(free):
                 m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(FLAG)]
                 m.next = "Begin"

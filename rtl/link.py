@@ -46,7 +46,7 @@ class _Header:
 
 class Link(wiring.Component):
     """Latency from a frame's last byte to its first at `to_chip` 5 cycles, a byte a cycle from there; towards the host
-    a byte every 11 cycles.
+    a byte every 12 cycles.
 
     link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 times MAX_PAYLOAD
 
@@ -111,7 +111,7 @@ class Link(wiring.Component):
                 m.d.sync += count.eq(count + 1)
         # A cycle late: a byte more is no harm, a frame that goes on is.
         beyond, held = Signal(), Signal(self._bits + 1)
-        m.d.comb += held.eq(self._got - self._taken)
+        m.d.sync += held.eq(self._got - self._taken)
         m.d.sync += beyond.eq(held + count > link_window(self._bytes) + CRC_BYTES)
         header = self._header(m, frames.byte, frames.valid, place)
 

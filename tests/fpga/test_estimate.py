@@ -11,6 +11,7 @@ from locallearn.fpga.boards import BOARDS, find_board
 from locallearn.fpga.estimate import estimate
 from locallearn.host.cli import main
 from locallearn.host.run import Run
+from locallearn.quant.frames import LINE_BYTES
 from locallearn.quant.spec import load_spec
 
 
@@ -36,7 +37,9 @@ def test_on_a_board(capsys: pytest.CaptureFixture[str]) -> None:
             assert speed["throughput[samples/s]"][what] == pytest.approx(80e6 / cycles[what], rel=1e-3)
     assert summary["expected"]["cycles_per_sample"]["train"] < summary["dense"]["cycles_per_sample"]["train"]
     # 10 bits a byte: the label's two and a byte a pixel.
-    assert summary["dense"]["throughput[samples/s]"]["link"] == round(BOARDS["ulx3s-85f"].baud / 10 / 786)
+    assert summary["dense"]["throughput[samples/s]"]["link"] == round(
+        BOARDS["ulx3s-85f"].baud / 10 / (786 * LINE_BYTES)
+    )
 
 
 def test_on_all_boards(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +55,7 @@ def test_the_longer_direction_of_the_link_counts() -> None:
     """Many small layers answer with more bytes than a sample has."""
     spec = load_spec("digits").replaced({"layers": [{"neurons": 2} for _ in range(32)], "input.size": 4})
     found = estimate(spec, BOARDS["ulx3s-85f"])
-    assert found.expected.link == BOARDS["ulx3s-85f"].baud / 10 / (1 + 32 * 2)
+    assert found.expected.link == BOARDS["ulx3s-85f"].baud / 10 / (LINE_BYTES * (1 + 32 * 2))
 
 
 def test_too_big(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ class FaultyLine:
     """A TCP server on this machine that passes on what comes to the chip's and back, as a context manager.
 
     port                  of the chip
-    to_chip, to_host      what happens on the way
+    noise                 what happens on either way
     break_after           bytes after which the connection breaks, on average; None: never
     stall_after, stall_s  bytes after which all stands still, on average, and for how long at most
 
@@ -28,17 +28,16 @@ class FaultyLine:
     def __init__(
         self,
         port: int,
-        to_chip: Noise,
-        to_host: Noise,
+        noise: Noise,
+        random: Random,
         *,
         break_after: int | None = None,
         stall_after: int | None = None,
         stall_s: float = 0.0,
     ) -> None:
         self._port = port
-        self._ways = to_chip, to_host
+        self._noise, self._random = noise, random
         self._break_after, self._stall_after, self._stall_s = break_after, stall_after, stall_s
-        self._random: Random = to_chip.random
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._over = False
         self._thread = threading.Thread(target=self._serve)
@@ -56,15 +55,14 @@ class FaultyLine:
     def _pass_on(self, host: socket.socket, chip: socket.socket) -> None:
         """Until either end is gone, or the connection breaks."""
         random = self._random
-        far = {host: (chip, self._ways[0]), chip: (host, self._ways[1])}
+        far = {host: chip, chip: host}
         while not self._over:
             for end in select.select(list(far), [], [], 0.05)[0]:
-                other, noise = far[end]
                 try:
                     data = end.recv(1 << 12)
                     if not data:
                         return
-                    other.sendall(noise.carry(data))
+                    far[end].sendall(self._noise(data, random))
                 except OSError:
                     return
                 if self._stall_after is not None and random.random() < len(data) / self._stall_after:

@@ -93,9 +93,9 @@ def learn_over(line: FaultyLine, data: Dataset, samples: int) -> Link:
 
 
 def noisy(chip: Process, seed: int, rate: float) -> FaultyLine:
-    """Bits turned, bytes lost and doubled, pieces lost, breaks and stalls."""
-    ways = [Noise(Random(seed + way), rate, rate / 4, rate / 4, 0.001) for way in range(2)]
-    return FaultyLine(chip.port, *ways, break_after=100_000, stall_after=50_000, stall_s=0.2)
+    """Bits turned, bytes lost, made up and doubled, pieces lost and repeated, breaks and stalls."""
+    noise = Noise(rate, rate / 4, rate / 4, rate / 4, rate / 50, rate / 50)
+    return FaultyLine(chip.port, noise, Random(seed), break_after=100_000, stall_after=50_000, stall_s=0.2)
 
 
 def test_training_over_a_faulty_line(chip: Process, digits: Dataset) -> None:

@@ -21,7 +21,8 @@ from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpe
 from locallearn.sim.design import chip_verilog
 from locallearn.sim.simulated import SimulatedChip
 from tests.compare import assert_same
-from tests.rtl.noisy_line import Noise, NoisyHost, connect
+from tests.noise import Noise
+from tests.rtl.noisy_line import NoisyHost, connect
 
 SPEC = NetworkSpec(
     "fuzz",

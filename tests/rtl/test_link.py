@@ -403,11 +403,11 @@ async def what_the_chip_says_is_kept(dut: Any, hears: str) -> None:
 
 
 @cocotb.test
-async def a_byte_every_11_cycles(dut: Any) -> None:
+async def a_byte_every_12_cycles(dut: Any) -> None:
     """Within a frame, where none is escaped."""
     host = await opened(dut)
     begin = len(host.sink.received)
     host.chip_says.send([1] * 200)
     await host.rest()
     cycles = [received.cycle for received in host.sink.received[begin + 20 : begin + 100]]
-    assert {after - before for before, after in pairwise(cycles)} == {11}
+    assert {after - before for before, after in pairwise(cycles)} == {12}

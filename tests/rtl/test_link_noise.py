@@ -8,8 +8,9 @@ import pytest
 
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
+from tests.noise import Noise
 from tests.rtl.linked_echo import LinkedAnswerer, answers
-from tests.rtl.noisy_line import Noise, NoisyHost, connect
+from tests.rtl.noisy_line import NoisyHost, connect
 
 CHIPS = {
     "echo, smallest": (1024, 0, 0),
