@@ -64,7 +64,7 @@ def count(spec: NetworkSpec, target: Target, data_dir: Path) -> list[dict[str, A
     data = datasets.load("digits" if spec.input.size == 64 else "mnist", data_dir)
     records = []
     with (
-        SimulatedChip(to_verilog(LinkedChip(spec, target))) as chip,
+        SimulatedChip(to_verilog(LinkedChip(spec, target, 32768))) as chip,
         ChipDevice(spec, Link(chip.url)) as device,
         ModelDevice(spec, fastest_model()) as model,
     ):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from locallearn.fpga.estimate_activity import Activity, LayerActivity
 from locallearn.quant.conv_plan import ConvPlan
+from locallearn.quant.frames import LINE_BYTES
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.packets import record_size, result_fields
 from locallearn.quant.plan import NetworkPlan
@@ -143,7 +144,7 @@ class ChipCycles:
     """Cycles a sample, on average: those of the slowest part.
 
     layers   of each layer
-    decoder  one a byte that comes, and one for the bias
+    decoder  one a byte that comes in frames, and one for the bias
     results  one a byte that leaves
     round_trip
              from a layer that learns from the last one's error up to that one, and what it then learns; 0 without
@@ -167,7 +168,7 @@ def estimate_cycles(plan: NetworkPlan, activity: Activity, single_port: bool) ->
     """What the chip takes for a sample of many: its parts work side by side."""
     layers = (estimate_layer_cycles(*layer, single_port) for layer in zip(plan.layers, activity.layers, strict=True))
     results = 1 + len(plan.layers) * record_size(result_fields(plan))
-    return ChipCycles(tuple(layers), activity.bytes + 1, results, _round_trip(plan, activity, single_port))
+    return ChipCycles(tuple(layers), LINE_BYTES * activity.bytes + 1, results, _round_trip(plan, activity, single_port))
 
 
 def _round_trip(plan: NetworkPlan, activity: Activity, single_port: bool) -> float:

@@ -34,7 +34,7 @@ class Netlist:
     cells: dict[str, int]
 
 
-def chip_netlist(spec: NetworkSpec, target: Target = ECP5, link_bytes: int = 512) -> Netlist:
+def chip_netlist(spec: NetworkSpec, target: Target = ECP5, link_bytes: int = 1024) -> Netlist:
     """The chip of `spec` behind its link as builds for parts of `target` have it, for `SimulatedChip`.
 
     Raises ToolError if yosys is missing or fails.

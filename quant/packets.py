@@ -37,7 +37,7 @@ class Opcode(IntEnum):
     RESULT = 0x90
 
 
-ACCESS = {"layer": 8, "kind": 8, "row": 24, "rows": 24}
+ACCESS = {"layer": 8, "kind": 8, "row": 32, "rows": 32}
 """Fields and widths after READ, WRITE and CHECK."""
 
 MAX_RUN = 256

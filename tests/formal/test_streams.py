@@ -33,7 +33,7 @@ def test_decoder(tmp_path: Path) -> None:
         assume_stream(claims, decoder.i)
         claim_stream(claims, "event", decoder.o)
         claim_stream(claims, "access", decoder.access)
-        claim_kept(claims, "write", decoder.access.valid, decoder.access.ready, decoder.write)
+        claim_kept(claims, "write", decoder.access.valid, decoder.access.ready, decoder.write, decoder.check)
 
     prove(PacketDecoder(_NETWORK), state, tmp_path)
 
@@ -59,7 +59,8 @@ def test_access(tmp_path: Path) -> None:
 
     def state(claims: Claims) -> None:
         unit, access = claims.dut, claims.dut.access
-        assume_kept(claims, unit.i.valid, unit.i.ready, unit.i.payload, unit.write)
+        assume_kept(claims, unit.i.valid, unit.i.ready, unit.i.payload, unit.write, unit.check)
+        claims.assume(~(unit.write & unit.check))
         # A packet is offered as long as the unit works on it: in all states but the first.
         claims.require("working", claims.state(unit, "access_phase", "Idle") | unit.i.valid)
         claim_stream(claims, "answer", unit.o)

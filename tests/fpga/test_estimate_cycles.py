@@ -12,6 +12,7 @@ from locallearn.host.device import ChipDevice
 from locallearn.host.link import Link
 from locallearn.host.report import counter_figures
 from locallearn.quant.classifier_spec import ClassifierSpec
+from locallearn.quant.frames import LINE_BYTES
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
 from locallearn.rtl.linked import LinkedChip
@@ -71,7 +72,7 @@ SAMPLES = 300
 
 @pytest.fixture
 def device(spec: NetworkSpec, target: Target) -> Iterator[ChipDevice]:
-    verilog = to_verilog(LinkedChip(spec, target))
+    verilog = to_verilog(LinkedChip(spec, target, 32768))
     with SimulatedChip(verilog, optimise=False) as chip, ChipDevice(spec, Link(chip.url)) as device:
         device.reset()
         yield device
@@ -126,4 +127,4 @@ def test_a_chip_is_as_fast_as_its_slowest_part() -> None:
     cycles = estimate_cycles(plan, activity, single_port=False)
     assert cycles.train == max(layer.train for layer in cycles.layers)
     slow_link = estimate_cycles(plan, replace(activity, bytes=1e6), single_port=False)
-    assert slow_link.train == slow_link.infer == 1e6 + 1
+    assert slow_link.train == slow_link.infer == LINE_BYTES * 1e6 + 1

@@ -94,7 +94,7 @@ CYCLES = {"4 cycles a bit": 4, "8 and a bit": 8.3}
 
 @pytest.mark.parametrize("cycles", CYCLES.values(), ids=CYCLES)
 def test_serial_chip(bench: Bench, cycles: float) -> None:
-    bench(SerialChip(SPEC, GENERIC, cycles * BAUD, BAUD, 512), cycles)
+    bench(SerialChip(SPEC, GENERIC, cycles * BAUD, BAUD, 1024), cycles)
 
 
 class Line:
