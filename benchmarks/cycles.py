@@ -25,6 +25,7 @@ from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec, load_spec
 from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
+from locallearn.sim.design import SIMULATED_LINK_BYTES
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
 
@@ -64,7 +65,7 @@ def count(spec: NetworkSpec, target: Target, data_dir: Path) -> list[dict[str, A
     data = datasets.load("digits" if spec.input.size == 64 else "mnist", data_dir)
     records = []
     with (
-        SimulatedChip(to_verilog(LinkedChip(spec, target, 32768))) as chip,
+        SimulatedChip(to_verilog(LinkedChip(spec, target, SIMULATED_LINK_BYTES))) as chip,
         ChipDevice(spec, Link(chip.url)) as device,
         ModelDevice(spec, fastest_model()) as model,
     ):

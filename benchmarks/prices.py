@@ -26,8 +26,7 @@ from locallearn.host.link import Link
 from locallearn.host.report import counter_figures
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.spec import LayerSpec, NetworkSpec, load_spec
-from locallearn.rtl.linked import LinkedChip
-from locallearn.sim.export import to_verilog
+from locallearn.sim.design import chip_verilog
 from locallearn.sim.simulated import SimulatedChip
 
 RECORDS = Path(__file__).parent / "results" / "prices.json"
@@ -73,7 +72,7 @@ def count(spec: NetworkSpec, data_dir: Path) -> dict[str, Any]:
     pixels, labels = data.train_x[order], data.train_y[order]
     counted: dict[str, Any] = {}
     with (
-        SimulatedChip(to_verilog(LinkedChip(spec))) as chip,
+        SimulatedChip(chip_verilog(spec)) as chip,
         ChipDevice(spec, Link(chip.url)) as device,
         ModelDevice(spec, fastest_model()) as model,
     ):

@@ -285,11 +285,15 @@ def fingerprints(link: Link) -> tuple[int, int]:
 
     Raises DeviceError as the link does, and where the answer is none.
     """
-    header = pack(ACCESS, layer=CHIP, kind=Kind.FINGERPRINT, row=0, rows=2)
-    link.write(bytes([Opcode.READ]) + header)
+    link.write(_request(Opcode.READ, CHIP, Kind.FINGERPRINT, 0, 2))
     _expect(link, Opcode.DATA)
     answer = link.read(8)
     return int.from_bytes(answer[:4], "little"), int.from_bytes(answer[4:], "little")
+
+
+def _request(opcode: Opcode, layer: int, kind: Kind, row: int, rows: int) -> bytes:
+    """The packet, for a WRITE without its elements."""
+    return bytes([opcode]) + pack(ACCESS, layer=layer, kind=kind, row=row, rows=rows)
 
 
 def _expect(link: Link, opcode: Opcode) -> None:
@@ -345,7 +349,7 @@ class ChipDevice(Device):
         """Rows of a region, shape (rows, lanes), once every sample sent before has been learned."""
         region = self._regions[layer, kind]
         rows = region.rows - row if rows is None else rows
-        self._link.write(bytes([Opcode.READ]) + pack(ACCESS, layer=layer, kind=kind, row=row, rows=rows))
+        self._link.write(_request(Opcode.READ, layer, kind, row, rows))
         self._expect(Opcode.DATA)
         raw = np.frombuffer(self._link.read(rows * region.lanes * region.size), np.uint8)
         elements = np.zeros((rows, region.lanes, 8), np.uint8)
@@ -362,8 +366,8 @@ class ChipDevice(Device):
         if not region.writable:
             raise ValueError(f"{kind.name} can only be read")
         elements = elements.reshape(-1, region.lanes)
-        header = pack(ACCESS, layer=layer, kind=kind, row=row, rows=len(elements))
-        self._link.write(bytes([Opcode.WRITE]) + header + _on_the_link(region, elements))
+        request = _request(Opcode.WRITE, layer, kind, row, len(elements))
+        self._link.write(request + _on_the_link(region, elements))
         self._expect(Opcode.DONE)
 
     @_alone
@@ -391,7 +395,7 @@ class ChipDevice(Device):
 
     def _sum(self, layer: int, kind: Kind, row: int, rows: int) -> int:
         """The chip's CRC-32 of rows of a region."""
-        self._link.write(bytes([Opcode.CHECK]) + pack(ACCESS, layer=layer, kind=kind, row=row, rows=rows))
+        self._link.write(_request(Opcode.CHECK, layer, kind, row, rows))
         self._expect(Opcode.SUM)
         return int.from_bytes(self._link.read(4), "little")
 

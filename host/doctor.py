@@ -70,9 +70,7 @@ def _link(device: ChipDevice, display: Display) -> Finding:
     text = f"{1000 * median(seconds):.2f} ms there and back, {rates}"
     altered = (chip.bad_frames or 0, host.bad)
     if any(altered):
-        text += (
-            f"; altered frames, all sent again: {altered[0]} on the way to the chip since its start, {altered[1]} back"
-        )
+        text += f"; altered frames, all sent again: {altered[0]} on the way to the chip, {altered[1]} on the way back"
     return Finding("link", not any(altered), text)
 
 

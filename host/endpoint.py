@@ -110,14 +110,14 @@ class Endpoint:
         where it was reset.
         """
         self.now = now
-        bad = self._decoder.bad
+        bad = self.counters.bad
         for body in self._decoder.feed(data):
             if len(body) < _CHIP_HEADER_BYTES:
                 self._decoder.bad += 1
                 continue
             self._take(unpack(CHIP_HEADER, body[:_CHIP_HEADER_BYTES]), body[_CHIP_HEADER_BYTES:])
-        if self._decoder.bad != bad:
-            self.counters.bad += self._decoder.bad - bad
+        self.counters.bad = self._decoder.bad
+        if self.counters.bad != bad:
             # It may have been the last for now: the chip's next says whether something is missing.
             self._owes = True
 
@@ -231,6 +231,7 @@ class Endpoint:
         # When it is asked after some silence, not before: what it is about to say may be on its way.
         self.done = bool(header["idle"]) and not self._unacked and current and self._interval > 2 * self._soon
         known = (self._got - header["at"]) % _MODULUS
+        missing = False
         if known < _MODULUS // 2:
             self.received += payload[known:]
             self._got += max(0, len(payload) - known)
@@ -240,6 +241,6 @@ class Endpoint:
             self._owes |= self._got - self._told >= MAX_PAYLOAD
         elif current:
             self.counters.missed += 1
+            missing = True
+        if missing or (header["lost"] and current):
             self._begin_era(go_back=bool(header["lost"]))
-        if header["lost"] and header["era"] == self._era:
-            self._begin_era(go_back=True)

@@ -102,7 +102,8 @@ class Link:
     def _open(self) -> serial.Serial:
         # What cannot be sent within that time is lost with the line.
         port = serial.serial_for_url(self.url, baudrate=self._baud, timeout=0, write_timeout=self._patience_s)
-        # FTDI's bridges keep what comes for 16 ms otherwise: more than the chip has room for.
+        # FTDI's bridges keep what comes for 16 ms otherwise: more than the chip has room for. Only Linux knows how, and
+        # only serial ports do: not sockets, nor the ports of pseudo-terminals.
         with suppress(AttributeError, NotImplementedError, OSError, ValueError):
             port.set_low_latency_mode(True)
         return port

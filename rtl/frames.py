@@ -1,6 +1,6 @@
 """Frames on the line: where they begin and end, what is escaped in them, and their CRC; see `quant/frames.py`."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
@@ -42,7 +42,7 @@ class FrameReceiver(wiring.Component):
         ]
         m.d.sync += [self.valid.eq(self.i.valid & ~special & ~ends), self.end.eq(self.i.valid & ends)]
         with m.If(self.i.valid):
-            m.d.sync += [self.byte.eq(self.i.payload ^ (escaped << FLIP.bit_length() - 1)), escaped.eq(special)]
+            m.d.sync += [self.byte.eq(self.i.payload ^ Mux(escaped, FLIP, 0)), escaped.eq(special)]
         return m
 
 
@@ -76,7 +76,7 @@ class FrameSender(wiring.Component):
         def say() -> None:
             """The byte, before it an escape if it needs one; `said` when it is out."""
             with m.If(free):
-                m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(byte ^ (escaped << FLIP.bit_length() - 1))]
+                m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(byte ^ Mux(escaped, FLIP, 0))]
                 m.d.sync += [escaped.eq(special), special.eq(0)]
                 with m.If(special):
                     m.d.sync += self.o.payload.eq(ESCAPE)

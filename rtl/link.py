@@ -31,6 +31,10 @@ _AT_REST = 16
 """Cycles of rest that are one: what is on its way inside the chip is seen by then."""
 
 
+_TOO_LONG = MAX_PAYLOAD + CRC_BYTES + 1
+"""Bytes behind a header: of no frame, however many more there are."""
+
+
 class _Header:
     """What is needed of a frame's header from the host.
 
@@ -40,7 +44,8 @@ class _Header:
     """
 
     def __init__(self) -> None:
-        self.known, self.open, self.ours, self.next, self.ahead = (Signal(name=f"header_{n}") for n in range(5))
+        self.known, self.open, self.ours = Signal(), Signal(), Signal()
+        self.next, self.ahead = Signal(), Signal()
         self.era, self.session, self.got = Signal(8), Signal(16), Signal(OFFSET_BITS)
 
 
@@ -96,9 +101,9 @@ class Link(wiring.Component):
         m.submodules.frames = frames = FrameReceiver()
         wiring.connect(m, wiring.flipped(self.i), frames.i)
         size = record_size(HOST_HEADER)
-        # Of the header, and of what follows; one byte too many for a frame stands for any number.
-        place, count = Signal(range(size + 1)), Signal(range(MAX_PAYLOAD + CRC_BYTES + 2))
-        too_long = count == MAX_PAYLOAD + CRC_BYTES + 1
+        # Of the header, and of what follows.
+        place, count = Signal(range(size + 1)), Signal(range(_TOO_LONG + 1))
+        too_long = count == _TOO_LONG
         m.d.sync += [
             self._memory.write.eq(frames.valid & (place == size) & ~too_long),
             self._memory.write_address.eq(self._got + count),
@@ -143,7 +148,7 @@ class Link(wiring.Component):
                 m.d.sync += [offset.eq(0) for offset in offsets]
                 m.d.sync += [self._session.eq(session), self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
                 # A frame in the middle of which this happens is none of the new session's.
-                m.d.sync += [self.abort.eq(0), self._owes.eq(1), count.eq(MAX_PAYLOAD + CRC_BYTES + 1)]
+                m.d.sync += [self.abort.eq(0), self._owes.eq(1), count.eq(_TOO_LONG)]
 
     def _header(self, m: Module, byte: Value, valid: Value, place: Value) -> "_Header":
         """What a frame's header says, from its last byte on until the next frame's first: compared as it comes, so that

@@ -11,9 +11,9 @@ from locallearn.rtl.linked import LinkedChip
 from locallearn.sim.build import default_cache_dir
 from locallearn.sim.export import to_verilog
 
-__all__ = ["chip_verilog"]
+__all__ = ["SIMULATED_LINK_BYTES", "chip_verilog"]
 
-_LINK_BYTES = 32768
+SIMULATED_LINK_BYTES = 32768
 """A host may be late by some milliseconds, and the chip still has samples: it takes as many cycles for them as it would
 on a board whose host never is."""
 
@@ -35,7 +35,7 @@ def chip_verilog(
     if path.exists():
         return path.read_text()
     progress("writing Verilog")
-    verilog = to_verilog(LinkedChip(spec, link_bytes=_LINK_BYTES))
+    verilog = to_verilog(LinkedChip(spec, link_bytes=SIMULATED_LINK_BYTES))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=cache, prefix="unfinished-", delete=False) as file:

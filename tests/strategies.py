@@ -25,7 +25,16 @@ from locallearn.quant.spec import (
     TrainingSpec,
 )
 
-__all__ = ["Step", "from_whole_range", "specs", "steps"]
+__all__ = ["EQUALS_IN_POOLS", "EVERY_BYTE_OF_A_MASK", "Step", "from_whole_range", "specs", "steps"]
+
+EVERY_BYTE_OF_A_MASK = NetworkSpec("", 2, InputSpec(1), (LayerSpec(3000, lanes=100, dropout=0.3, rate_shift=6),))
+"""So many neurons that some bytes of the mask are those at which they begin to stay."""
+
+EQUALS_IN_POOLS = NetworkSpec(
+    *("", 3, InputSpec(72, shape=(2, 6, 6)), (ConvSpec(6, pool=2, resolution=1, lanes=3, rate_shift=6),)),
+    activation=QFormat(2, 1),
+)
+"""Of so few activations that many pools have several of the largest."""
 
 
 @st.composite

@@ -17,6 +17,7 @@ from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
 from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import GENERIC, SINGLE_PORT, Target
+from locallearn.sim.design import SIMULATED_LINK_BYTES
 from locallearn.sim.export import to_verilog
 from locallearn.sim.simulated import SimulatedChip
 
@@ -72,7 +73,7 @@ SAMPLES = 300
 
 @pytest.fixture
 def device(spec: NetworkSpec, target: Target) -> Iterator[ChipDevice]:
-    verilog = to_verilog(LinkedChip(spec, target, 32768))
+    verilog = to_verilog(LinkedChip(spec, target, SIMULATED_LINK_BYTES))
     with SimulatedChip(verilog, optimise=False) as chip, ChipDevice(spec, Link(chip.url)) as device:
         device.reset()
         yield device

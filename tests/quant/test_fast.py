@@ -18,7 +18,7 @@ from locallearn.quant.formats import QFormat
 from locallearn.quant.network import GoldenNetwork, quantise_pixels
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec, preset_names
 from tests.compare import assert_same
-from tests.strategies import Step, from_whole_range, specs, steps
+from tests.strategies import EQUALS_IN_POOLS, EVERY_BYTE_OF_A_MASK, Step, from_whole_range, specs, steps
 
 # Update shifts beyond 30 take a way of their own. Few weights move at such rates, some do.
 SLOW_RATE = NetworkSpec(
@@ -37,17 +37,8 @@ LARGE = [
         id="sums above 32 bits",
     ),
     pytest.param(NetworkSpec("", 256, InputSpec(50), (LayerSpec(70, lanes=9),) * 2), id="most classes"),
-    pytest.param(
-        NetworkSpec("", 2, InputSpec(1), (LayerSpec(3000, lanes=100, dropout=0.3, rate_shift=6),)),
-        id="every byte of a mask",
-    ),
-    pytest.param(
-        NetworkSpec(
-            *("", 3, InputSpec(72, shape=(2, 6, 6)), (ConvSpec(6, pool=2, resolution=1, lanes=3, rate_shift=6),)),
-            activation=QFormat(2, 1),
-        ),
-        id="equals in many pools",
-    ),
+    pytest.param(EVERY_BYTE_OF_A_MASK, id="every byte of a mask"),
+    pytest.param(EQUALS_IN_POOLS, id="equals in many pools"),
     pytest.param(SLOW_RATE, id="update shifts above 30"),
     pytest.param(
         NetworkSpec(

@@ -17,7 +17,7 @@ from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec, preset_names
 from tests.compare import assert_same
 from tests.naive import NaiveLayer, NaiveNetwork, NaiveTrace
-from tests.strategies import Step, from_whole_range, specs, steps
+from tests.strategies import EQUALS_IN_POOLS, EVERY_BYTE_OF_A_MASK, Step, from_whole_range, specs, steps
 
 
 def assert_same_trace(where: str, plan: LayerPlan, naive: NaiveTrace, golden: LayerTrace) -> None:
@@ -107,20 +107,8 @@ def test_equals_naive(data: DataObject, spec: NetworkSpec) -> None:
             10,
             id="accumulators above 32 bits",
         ),
-        # So many that some bytes of the mask are those at which neurons begin to stay.
-        pytest.param(
-            NetworkSpec("", 2, InputSpec(1), (LayerSpec(3000, lanes=100, dropout=0.3, rate_shift=6),)),
-            3,
-            id="every byte of a mask",
-        ),
-        pytest.param(
-            NetworkSpec(
-                *("", 3, InputSpec(72, shape=(2, 6, 6)), (ConvSpec(6, pool=2, resolution=1, lanes=3, rate_shift=6),)),
-                activation=QFormat(2, 1),
-            ),
-            20,
-            id="equals in many pools",
-        ),
+        pytest.param(EVERY_BYTE_OF_A_MASK, 3, id="every byte of a mask"),
+        pytest.param(EQUALS_IN_POOLS, 20, id="equals in many pools"),
     ],
 )
 def test_equals_naive_beyond_small_sizes(spec: NetworkSpec, count: int) -> None:

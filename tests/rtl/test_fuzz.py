@@ -18,7 +18,7 @@ from locallearn.quant.frames import link_window
 from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack
 from locallearn.quant.registers import Kind, regions
 from locallearn.quant.spec import InputSpec, LayerSpec, NetworkSpec, TrainingSpec
-from locallearn.sim.design import chip_verilog
+from locallearn.sim.design import SIMULATED_LINK_BYTES, chip_verilog
 from locallearn.sim.simulated import SimulatedChip
 from tests.compare import assert_same
 from tests.noise import Noise
@@ -111,7 +111,7 @@ class Fuzz:
         packet = self.rng.choice([self.sample, self.read, self.rewrite])()
         half = packet[: self.rng.randrange(len(packet))]
         self.host.end.write(half)
-        self.host.settle(link_window(32768))
+        self.host.settle(link_window(SIMULATED_LINK_BYTES))
         # A label without pixels, and all of a sample but its end, count as samples that were not learned from.
         if half and half[0] in (Opcode.INFER, Opcode.TRAIN):
             self.golden._samples += 1
