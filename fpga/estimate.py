@@ -9,6 +9,7 @@ from locallearn.fpga.estimate_cycles import ChipCycles, estimate_cycles
 from locallearn.fpga.estimate_resources import Resources, estimate_layer_resources, estimate_resources
 from locallearn.fpga.nextpnr import Use
 from locallearn.quant.frames import LINE_BYTES
+from locallearn.quant.packets import result_size
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import NetworkSpec
 
@@ -120,7 +121,7 @@ def estimate(
     def speed(activity: Activity) -> Speed:
         cycles = estimate_cycles(plan, activity, board.target.single_port_weights)
         train, infer = (clock * 1e6 / count for count in (cycles.train, cycles.infer))
-        sample = LINE_BYTES * max(activity.bytes, cycles.results)
+        sample = LINE_BYTES * max(activity.bytes, result_size(plan))
         return Speed(activity, cycles, train, infer, board.baud / _BITS_A_BYTE / sample)
 
     used = estimate_resources(plan, board)

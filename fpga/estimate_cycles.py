@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from locallearn.fpga.estimate_activity import Activity, LayerActivity
 from locallearn.quant.conv_plan import ConvPlan
-from locallearn.quant.frames import LINE_BYTES
+from locallearn.quant.frames import MAX_PAYLOAD
 from locallearn.quant.layer_plan import LayerPlan
-from locallearn.quant.packets import record_size, result_fields
+from locallearn.quant.packets import result_size
 from locallearn.quant.plan import NetworkPlan
+from locallearn.rtl.link import SAY_CYCLES
+from locallearn.rtl.slots import SLOT_CYCLES
 from locallearn.rtl.timing import OPERANDS, READOUT, SUM, WRITTEN, error_cycles, group_cycles, score_cycles
 
 __all__ = ["ChipCycles", "LayerCycles", "estimate_cycles", "estimate_layer_cycles"]
@@ -144,8 +146,8 @@ class ChipCycles:
     """Cycles a sample, on average: those of the slowest part.
 
     layers   of each layer
-    decoder  one a byte that comes in frames, and one for the bias
-    results  one a byte that leaves
+    decoder  SLOT_CYCLES a full frame, and one for the bias
+    results  SAY_CYCLES a byte that leaves
     round_trip
              from a layer that learns from the last one's error up to that one, and what it then learns; 0 without
     """
@@ -167,8 +169,9 @@ class ChipCycles:
 def estimate_cycles(plan: NetworkPlan, activity: Activity, single_port: bool) -> ChipCycles:
     """What the chip takes for a sample of many: its parts work side by side."""
     layers = (estimate_layer_cycles(*layer, single_port) for layer in zip(plan.layers, activity.layers, strict=True))
-    results = 1 + len(plan.layers) * record_size(result_fields(plan))
-    return ChipCycles(tuple(layers), LINE_BYTES * activity.bytes + 1, results, _round_trip(plan, activity, single_port))
+    results = SAY_CYCLES * result_size(plan)
+    decoder = SLOT_CYCLES / MAX_PAYLOAD * activity.bytes + 1
+    return ChipCycles(tuple(layers), decoder, results, _round_trip(plan, activity, single_port))
 
 
 def _round_trip(plan: NetworkPlan, activity: Activity, single_port: bool) -> float:

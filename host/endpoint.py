@@ -1,5 +1,6 @@
 """The host's end of the link, without a line: what comes and what the time is is told to it; see `quant/frames.py`."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from locallearn.quant.errors import DeviceError, StateLost
@@ -8,7 +9,7 @@ from locallearn.quant.frames import (
     HOST_HEADER,
     LINK_VERSION,
     MAX_PAYLOAD,
-    OFFSET_BITS,
+    NUMBER_BITS,
     FrameDecoder,
     encode_frame,
 )
@@ -16,12 +17,15 @@ from locallearn.quant.packets import pack, record_size, unpack
 
 __all__ = ["Endpoint", "LinkCounters"]
 
-_MODULUS = 1 << OFFSET_BITS
+_MODULUS = 1 << NUMBER_BITS
 _SESSIONS = 1 << HOST_HEADER["session"]
 _CHIP_HEADER_BYTES = record_size(CHIP_HEADER)
 
 _FOREIGN = 3
 """Frames of another session, one after the other, that tell that this one is over."""
+
+_TELL = 2
+"""Frames of the chip's, of which it is told at the latest: it keeps them until then."""
 
 _SOON_S, _LATER_S = 0.1, 1.0
 """Without news for so long, at first and at last, the chip is asked; on a slow line for twice as long as news take."""
@@ -75,8 +79,9 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self._decoder = FrameDecoder()
-        # The host's stream from `acked` on, all as numbers of bytes since the beginning.
-        self._unacked = bytearray()
+        # Payloads of frames from `acked` on, and what is in none yet. Frames are counted from the beginning.
+        self._frames: deque[bytes] = deque()
+        self._pending = bytearray()
         self._acked = self._sent = self._most = self._room = 0
         self._got = self._told = 0
         self._era, self._confirmed = 0, True
@@ -84,17 +89,32 @@ class Endpoint:
         self._owes = True
         self._foreign = 0
         self._interval = self._soon = _SOON_S
-        # A byte of the stream that is on its way for the first time, and since when.
+        # A frame that is on its way for the first time, and since when.
         self._probe: tuple[int, float] | None = None
         self._wait()
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and not sent yet."""
-        return self._acked + len(self._unacked) - self._sent
+        """Bytes that were written and are in no frame yet."""
+        return len(self._pending)
+
+    @property
+    def delivered(self) -> int:
+        """Bytes that the chip has."""
+        return self.counters.sent - sum(map(len, self._frames))
+
+    @property
+    def settled(self) -> bool:
+        """Whether the chip has all that was written."""
+        return not self._pending and not self._frames
+
+    @property
+    def room(self) -> int:
+        """Frames that the chip will take beyond those that it has."""
+        return self._room - self._acked
 
     def write(self, data: bytes) -> None:
-        self._unacked += data
+        self._pending += data
         self.done = False
 
     def reconnected(self) -> None:
@@ -127,32 +147,35 @@ class Endpoint:
         if now >= self.deadline:
             self._ask()
         frames = bytearray()
-        while self.open and (payload := self._payload()):
-            frames += self._frame(payload)
+        while self.open and self._sent < min(self._room, self._acked + int(self._in_flight)):
+            if self._sent == self._most and not self._fill():
+                break
+            frames += self._frame(self._frames[self._sent - self._acked])
         if self._owes:
             frames += self._frame(b"")
         return bytes(frames)
 
     # -- to the chip -----------------------------------------------------------------------------------
 
-    def _payload(self) -> bytes:
-        """Of the next frame; none while it would be a small one that another could take along."""
-        begin = self._sent - self._acked
-        free = min(self._room - self._sent, int(self._in_flight) - begin)
-        if free < min(MAX_PAYLOAD, self.unsent):
-            return b""
-        return bytes(self._unacked[begin : begin + MAX_PAYLOAD])
+    def _fill(self) -> bool:
+        """Whether there was something for a further frame."""
+        if payload := bytes(self._pending[:MAX_PAYLOAD]):
+            del self._pending[:MAX_PAYLOAD]
+            self._frames.append(payload)
+        return bool(payload)
 
     def _frame(self, payload: bytes) -> bytes:
-        header = {"version": LINK_VERSION, "open": not self.open, "spare": 0, "era": self._era}
-        header |= {"session": self.session, "at": self._sent % _MODULUS, "got": self._got % _MODULUS}
+        header = {"version": LINK_VERSION, "open": not self.open, "era": self._era}
+        header |= {"session": self.session, "number": self._sent % _MODULUS, "got": self._got % _MODULUS}
         if payload:
-            self.counters.resent += min(len(payload), max(0, self._most - self._sent))
-            self._sent += len(payload)
+            if self._sent < self._most:
+                self.counters.resent += len(payload)
+            else:
+                self.counters.sent += len(payload)
+            self._sent += 1
             if self._sent > self._most and self._probe is None:
                 self._probe = self._sent, self.now
             self._most = max(self._most, self._sent)
-            self.counters.sent = self._most
         self.counters.frames += 1
         self._told = self._got
         self._owes = False
@@ -175,12 +198,12 @@ class Endpoint:
 
     def _begin_era(self, go_back: bool) -> None:
         """The chip goes on from what has come; with `go_back` the host does as well."""
-        self._era = (self._era + 1) % 256
+        self._era = (self._era + 1) % (1 << HOST_HEADER["era"])
         self._confirmed = False
         self._owes = True
         if go_back:
             # As TCP does it: half as much under way after each loss, two frames at least, and slowly more again.
-            self._in_flight = max(2.0 * MAX_PAYLOAD, (self._sent - self._acked) / 2)
+            self._in_flight = max(2.0, (self._sent - self._acked) / 2)
             self._sent = self._acked
             self._probe = None
 
@@ -205,7 +228,7 @@ class Endpoint:
                 raise StateLost("the chip was reset: what it had learned is gone")
             return
         self._foreign = 0
-        if not self.open and (header["at"] or header["got"]):
+        if not self.open and (header["number"] or header["got"]):
             # The session that it was in before has the same number.
             self.session = self.session % (_SESSIONS - 1) + 1
             self._owes = True
@@ -214,7 +237,8 @@ class Endpoint:
         if acked > self._most - self._acked:
             return
         self.open = True
-        del self._unacked[:acked]
+        for _ in range(acked):
+            self._frames.popleft()
         self._acked += acked
         if self._probe is not None and self._acked >= self._probe[0]:
             # Quick to grow, slow to shrink.
@@ -224,23 +248,21 @@ class Endpoint:
             self._interval = self._soon
             self._wait()
         self._sent = max(self._sent, self._acked)
-        self._in_flight = min(self._in_flight + MAX_PAYLOAD * acked / self._in_flight, _MODULUS)
+        self._in_flight = min(self._in_flight + acked / self._in_flight, _MODULUS)
         self._room = self._acked + (header["room"] - header["got"]) % _MODULUS
         current = header["era"] == self._era
         self._confirmed |= current
         # When it is asked after some silence, not before: what it is about to say may be on its way.
-        self.done = bool(header["idle"]) and not self._unacked and current and self._interval > 2 * self._soon
-        known = (self._got - header["at"]) % _MODULUS
-        missing = False
-        if known < _MODULUS // 2:
-            self.received += payload[known:]
-            self._got += max(0, len(payload) - known)
-            self.done &= known == len(payload)
-            self.counters.received = self._got
-            # The chip keeps what it has not been told of.
-            self._owes |= self._got - self._told >= MAX_PAYLOAD
-        elif current:
-            self.counters.missed += 1
-            missing = True
-        if missing or (header["lost"] and current):
+        self.done = bool(header["idle"]) and self.settled and current and self._interval > 2 * self._soon
+        behind = (self._got - header["number"]) % _MODULUS
+        missing = behind >= _MODULUS // 2
+        self.counters.missed += missing and current
+        if payload and not behind:
+            self.received += payload
+            self.counters.received += len(payload)
+            self._got += 1
+            self._owes |= self._got - self._told >= _TELL
+        # All that was said by then has come.
+        self.done &= (self._got - header["number"]) % _MODULUS == bool(payload)
+        if current and (missing or header["lost"]):
             self._begin_era(go_back=bool(header["lost"]))

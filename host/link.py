@@ -30,7 +30,7 @@ _PIECE = 1 << 16
 """Bytes that are taken from the line at most at a time."""
 
 _BACKLOG = 16 * MAX_PAYLOAD
-"""Bytes written that may wait to be sent: enough that the line is never without."""
+"""Bytes written that may wait for a frame: enough that the line is never without."""
 
 
 class Link:

@@ -5,10 +5,10 @@ inside is sent as an ESCAPE and the byte with FLIP's bit turned (RFC 1662, HDLC-
 COBS it needs no look ahead, so that the chip sends a byte as soon as it has it). Headers are packed from bit 0 up,
 little endian.
 
-Bytes of either stream are numbered, modulo 2^16. Each frame says where its payload begins (`at`) and how many bytes of
-the other stream have come, in order and whole (`got`); what comes out of order is dropped. The chip says besides up to
-where the host may send (`room`), what it has taken out of its buffer by then included, so that nothing can overrun it,
-and that a frame is missing before one that came (`lost`).
+Frames with a payload are numbered, modulo 2^NUMBER_BITS; one without has the `number` of the next. Each says how many
+of the other stream have come (`got`), in order and whole; what comes out of order is dropped. The chip says besides up
+to which the host may send (`room`): it keeps each in a slot of its buffer until it has taken it, so that nothing can
+overrun it; and that a frame is missing before one that came (`lost`).
 
 All mending is the host's, the chip has no timer: to begin a new `era` is to ask the chip to go on from the `got` that
 comes with it, and the host goes back to the chip's if that misses something. The chip says the era that it is in, so
@@ -33,7 +33,8 @@ __all__ = [
     "LINE_BYTES",
     "LINK_VERSION",
     "MAX_PAYLOAD",
-    "OFFSET_BITS",
+    "NUMBER_BITS",
+    "SLOT_BYTES",
     "FrameDecoder",
     "encode_frame",
     "link_window",
@@ -41,41 +42,46 @@ __all__ = [
 
 FLAG, ESCAPE, FLIP = 0x7E, 0x7D, 0x20
 
-LINK_VERSION = 1
+LINK_VERSION = 2
 """Of all that this module says; the four bits that say it stay where they are."""
 
-OFFSET_BITS = 16
+NUMBER_BITS = 8
 CRC_BYTES = 4
 
-MAX_PAYLOAD = 256
-"""Of one frame: with 14 to 16 bytes around it, 6 % are lost to frames, and 2.6 % of frames to 1 altered byte in 10,000.
+SLOT_BYTES = 256
+"""Of the chip's buffers, for a frame's payload and its length."""
+
+MAX_PAYLOAD = SLOT_BYTES - 1
+"""Of one frame: with 11 to 13 bytes around it, 5 % are lost to frames, and 2.6 % of frames to 1 altered byte in 10,000.
 """
 
-HOST_HEADER = {"version": 4, "open": 1, "spare": 3, "era": 8, "session": 16, "at": OFFSET_BITS, "got": OFFSET_BITS}
+HOST_HEADER = {"version": 4, "open": 1, "era": 3, "session": 16, "number": NUMBER_BITS, "got": NUMBER_BITS}
 CHIP_HEADER = {
     "version": 4,
+    "spare": 1,
+    "era": 3,
+    "session": 16,
+    "number": NUMBER_BITS,
+    "got": NUMBER_BITS,
+    "room": NUMBER_BITS,
+    # A frame was missing.
     "lost": 1,
     # The chip's watchdog has found that nothing moves though work is left.
     "stuck": 1,
-    # It has taken and answered all that came.
+    # It has taken and answered all that came; behind `got`, which it may not run ahead of.
     "idle": 1,
-    "spare": 1,
-    "era": 8,
-    "session": 16,
-    "at": OFFSET_BITS,
-    "got": OFFSET_BITS,
-    "room": OFFSET_BITS,
+    "padding": 5,
 }
-"""Fields and widths."""
+"""Fields and widths. The chip says each byte as it is when it is sent."""
 
 LINE_BYTES = (MAX_PAYLOAD + record_size(HOST_HEADER) + CRC_BYTES + 2) / MAX_PAYLOAD
 """That the line carries for each of the host's stream where frames are full, escapes left out."""
 
 
 def link_window(link_bytes: int) -> int:
-    """Bytes that a chip with a buffer of `link_bytes` each way lets the host send beyond what it has taken: what turns
-    out to be no frame comes into the buffer as well."""
-    return link_bytes - MAX_PAYLOAD - CRC_BYTES
+    """Frames that a chip with a buffer of `link_bytes` each way lets the host send beyond what it has taken: what turns
+    out to be no frame comes into a slot as well."""
+    return link_bytes // SLOT_BYTES - 1
 
 
 def encode_frame(header: bytes, payload: bytes = b"") -> bytes:

@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 from locallearn.quant.plan import NetworkPlan
 
-__all__ = ["ACCESS", "MAX_RUN", "Opcode", "encode_samples", "pack", "record_size", "result_fields", "unpack"]
+__all__ = [
+    "ACCESS",
+    "MAX_RUN",
+    "Opcode",
+    "encode_samples",
+    "pack",
+    "record_size",
+    "result_fields",
+    "result_size",
+    "unpack",
+]
 
 
 class Opcode(IntEnum):
@@ -49,6 +59,11 @@ def result_fields(plan: NetworkPlan) -> dict[str, int]:
     there is early exit, whether the sample went no further."""
     fields = {"predicted": plan.layers[0].class_bits, "error": max(layer.error_size_bits for layer in plan.layers)}
     return fields | ({"stopped": 1} if plan.spec.early_exit else {})
+
+
+def result_size(plan: NetworkPlan) -> int:
+    """Bytes of a sample's result: its opcode, and a record of each layer."""
+    return 1 + len(plan.layers) * record_size(result_fields(plan))
 
 
 def record_size(fields: Mapping[str, int]) -> int:

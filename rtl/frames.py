@@ -1,6 +1,6 @@
 """Frames on the line: where they begin and end, what is escaped in them, and their CRC; see `quant/frames.py`."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyped]  # not in the stubs
 from amaranth.lib.wiring import In, Out
@@ -14,9 +14,10 @@ _SAY = 9
 
 
 class FrameReceiver(wiring.Component):
-    """From bytes of the line to those of frames, one a cycle. Latency 1 cycle.
+    """From bytes of the line to those of frames, one every 2 cycles: the CRC goes by halves of a byte, for half of the
+    LUTs. Latency 1 cycle.
 
-    i      bytes, always taken
+    i      bytes, taken however late they are
     byte   of a frame, its CRC's included, where `valid`
     end    the frame's bytes have all been there, or there were none since the last end; never with `valid`
     whole  with `end`: the frame's last bytes were the CRC of the others
@@ -29,19 +30,20 @@ class FrameReceiver(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = CRC32_ISO_HDLC(8).create()
-        escaped = Signal()
+        m.submodules.crc = crc = CRC32_ISO_HDLC(4).create()
+        escaped, half = Signal(), Signal()
         special = self.i.payload == ESCAPE
         ends = self.i.payload == FLAG
         m.d.comb += [
-            self.i.ready.eq(1),
-            crc.data.eq(self.byte),
-            crc.valid.eq(self.valid),
+            self.i.ready.eq(~self.valid),
+            crc.data.eq(Mux(half, self.byte[4:], self.byte[:4])),
+            crc.valid.eq(self.valid | half),
             crc.start.eq(self.end),
             self.whole.eq(crc.match_detected),
         ]
-        m.d.sync += [self.valid.eq(self.i.valid & ~special & ~ends), self.end.eq(self.i.valid & ends)]
-        with m.If(self.i.valid):
+        taken = self.i.valid & self.i.ready
+        m.d.sync += [self.valid.eq(taken & ~special & ~ends), self.end.eq(taken & ends), half.eq(self.valid)]
+        with m.If(taken):
             m.d.sync += [self.byte.eq(self.i.payload ^ Mux(escaped, FLIP, 0)), escaped.eq(special)]
         return m
 
@@ -50,7 +52,7 @@ class FrameSender(wiring.Component):
     """From bytes of a frame to those of the line, a byte every 10 cycles: the CRC goes bit by bit, for a quarter of the
     LUTs.
 
-    i  bytes; `end` in place of one after a frame's last
+    i  bytes; `end` in place of one after a frame's last, taken when all of the frame has been said
     o  bytes, held in a register
     """
 
@@ -61,63 +63,36 @@ class FrameSender(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = CRC32_ISO_HDLC(1).create()
-        byte, special, escaped, said = Signal(8), Signal(), Signal(), Signal()
-        word, left = Signal(8 * CRC_BYTES), Signal(range(CRC_BYTES))
+        byte, escaped, left = Signal(8), Signal(), Signal(range(CRC_BYTES), init=CRC_BYTES - 1)
         # Of a byte: it is taken over, goes round by 8 bits for the CRC, and is said.
         step = Signal(range(_SAY + 1))
-        free = Signal()
-        m.d.comb += [free.eq(~self.o.valid), crc.data.eq(byte[0])]
+        special, free = Signal(), Signal()
+        m.d.comb += [free.eq(~self.o.valid), special.eq(((byte == FLAG) | (byte == ESCAPE)) & ~escaped)]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-
-        def look() -> None:
-            m.d.sync += special.eq((byte == FLAG) | (byte == ESCAPE))
-
-        def say() -> None:
-            """The byte, before it an escape if it needs one; `said` when it is out."""
-            with m.If(free):
-                m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(byte ^ Mux(escaped, FLIP, 0))]
-                m.d.sync += [escaped.eq(special), special.eq(0)]
-                with m.If(special):
-                    m.d.sync += self.o.payload.eq(ESCAPE)
-                with m.Else():
-                    m.d.comb += said.eq(1)
-                    m.d.sync += step.eq(0)
-
         with m.FSM(name="frame"):
             with m.State("Begin"), m.If(self.i.valid & free):
                 m.d.comb += crc.start.eq(1)
                 m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(FLAG)]
                 m.next = "Bytes"
             with m.State("Bytes"):
+                tail = self.i.payload.end
                 with m.If(step == 0):
-                    m.d.sync += [byte.eq(self.i.payload.byte), word.eq(crc.crc), left.eq(CRC_BYTES - 1)]
-                    with m.If(self.i.valid & self.i.payload.end):
-                        m.d.comb += self.i.ready.eq(1)
-                        m.next = "CRC"
-                    with m.Elif(self.i.valid):
-                        m.d.sync += step.eq(1)
+                    m.d.sync += [byte.eq(self.i.payload.byte), step.eq(self.i.valid)]
                 with m.Elif(step != _SAY):
-                    m.d.comb += crc.valid.eq(1)
-                    m.d.sync += [byte.eq(byte.rotate_right(1)), step.eq(step + 1)]
-                    with m.If(step == 1):
-                        look()
-                with m.Else():
-                    say()
-                    m.d.comb += self.i.ready.eq(said)
-            with m.State("CRC"):
-                with m.If(step == 0):
-                    m.d.sync += [byte.eq(word[:8]), word.eq(word >> 8), step.eq(_SAY - 1)]
-                with m.Elif(step == _SAY - 1):
-                    look()
-                    m.d.sync += step.eq(_SAY)
-                with m.Else():
-                    say()
-                    with m.If(said):
-                        m.d.sync += left.eq(left - 1)
-                        with m.If(left == 0):
+                    # What is sent of the CRC comes out of its register, into which its own bits shift zeros.
+                    m.d.comb += [crc.valid.eq(1), crc.data.eq(Mux(tail, ~crc.crc[0], byte[0]))]
+                    m.d.sync += [byte.eq(Cat(byte[1:], Mux(tail, crc.crc[0], byte[0]))), step.eq(step + 1)]
+                with m.Elif(free):
+                    m.d.sync += [self.o.valid.eq(1), escaped.eq(special)]
+                    m.d.sync += self.o.payload.eq(Mux(special, ESCAPE, byte ^ Mux(escaped, FLIP, 0)))
+                    with m.If(~special):
+                        m.d.comb += self.i.ready.eq(~tail)
+                        m.d.sync += [step.eq(0), left.eq(left - tail)]
+                        with m.If(tail & (left == 0)):
                             m.next = "End"
             with m.State("End"), m.If(free):
+                m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(FLAG)]
                 m.next = "Begin"
         return m

@@ -2,7 +2,6 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.frames import (
@@ -10,29 +9,23 @@ from locallearn.quant.frames import (
     CRC_BYTES,
     HOST_HEADER,
     LINK_VERSION,
-    MAX_PAYLOAD,
-    OFFSET_BITS,
+    NUMBER_BITS,
+    SLOT_BYTES,
     link_window,
 )
 from locallearn.quant.packets import record_size
 from locallearn.rtl.frames import FrameReceiver, FrameSender
 from locallearn.rtl.memory import BlockMemory
+from locallearn.rtl.slots import LENGTH_AT, SlotReader
 from locallearn.rtl.target import Target
 
-__all__ = ["Link"]
+__all__ = ["SAY_CYCLES", "Link"]
 
-_LINGER = 32
-"""Cycles that a frame waits for a further byte: a chip that is read has one every 10 or so."""
-
-_AHEAD = 4
-"""Bytes fetched ahead of the chip, which may take one a cycle from a memory of two cycles."""
+SAY_CYCLES = 10
+"""To send a byte of a payload."""
 
 _AT_REST = 16
 """Cycles of rest that are one: what is on its way inside the chip is seen by then."""
-
-
-_TOO_LONG = MAX_PAYLOAD + CRC_BYTES + 1
-"""Bytes behind a header: of no frame, however many more there are."""
 
 
 class _Header:
@@ -40,22 +33,22 @@ class _Header:
 
     known, open  of this version, and opening a session
     ours         of this session
-    next, ahead  its payload is the stream's next, or begins beyond that
+    next, ahead  its payload is the stream's next, or one is missing before it
     """
 
     def __init__(self) -> None:
         self.known, self.open, self.ours = Signal(), Signal(), Signal()
         self.next, self.ahead = Signal(), Signal()
-        self.era, self.session, self.got = Signal(8), Signal(16), Signal(OFFSET_BITS)
+        self.era, self.got = Signal(HOST_HEADER["era"]), Signal(NUMBER_BITS)
 
 
 class Link(wiring.Component):
-    """Latency from a frame's last byte to its first at `to_chip` 5 cycles, a byte a cycle from there; towards the host
-    a byte every 12 cycles.
+    """Latency from a frame's last byte to its first at `to_chip` 6 cycles, a byte every 2 from there; towards the host
+    a byte every SAY_CYCLES.
 
-    link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 times MAX_PAYLOAD
+    link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 slots
 
-    i          bytes from the line, always taken
+    i          bytes from the line, one every 2 cycles
     o          bytes to the line
     to_chip    the host's stream
     from_chip  the chip's; kept until the host has it
@@ -68,12 +61,12 @@ class Link(wiring.Component):
     """
 
     def __init__(self, target: Target, link_bytes: int) -> None:
-        if link_bytes not in (MAX_PAYLOAD << n for n in range(2, 8)):
-            raise ValueError(f"link_bytes {link_bytes}: a power of 2 from {4 * MAX_PAYLOAD} to {128 * MAX_PAYLOAD}")
+        if link_bytes not in (SLOT_BYTES << n for n in range(2, 8)):
+            raise ValueError(f"link_bytes {link_bytes}: a power of 2 from {4 * SLOT_BYTES} to {128 * SLOT_BYTES}")
         self._target = target
         self._bytes = link_bytes
-        # Fewer than twice as many are ever apart.
-        self._bits = link_bytes.bit_length() - 1
+        # Of a slot's number.
+        self._bits = (link_bytes // SLOT_BYTES).bit_length() - 1
         byte = stream.Signature(8)
         ports = {"i": In(byte), "o": Out(byte), "to_chip": Out(byte), "from_chip": In(byte)}
         inputs = {"at_rest": In(1), "stuck": In(1)}
@@ -81,48 +74,52 @@ class Link(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # Of the host's stream: what came whole, and what the chip has taken of it.
-        self._got, self._taken = Signal(OFFSET_BITS), Signal(OFFSET_BITS)
-        # Of the chip's: what the host has, what was sent, and what there is.
-        self._kept, self._sent, self._made = Signal(OFFSET_BITS), Signal(OFFSET_BITS), Signal(self._bits + 1)
-        self._session, self._era = Signal(16), Signal(8)
+        # Frames of the host's stream: that came whole, and that the chip has taken.
+        self._got, self._taken = Signal(NUMBER_BITS), Signal(NUMBER_BITS)
+        # Of the chip's: that the host has, that were sent, and that there are; and bytes of the one that is being made.
+        self._kept, self._sent, self._made = Signal(NUMBER_BITS), Signal(NUMBER_BITS), Signal(NUMBER_BITS)
+        self._fill = Signal(range(SLOT_BYTES))
+        self._session, self._era = Signal(HOST_HEADER["session"]), Signal(HOST_HEADER["era"])
         self._lost, self._owes, self._back = Signal(), Signal(), Signal()
-        resting, going = self._give(m), self._keep(m)
+        # An abort's last cycle.
+        self._begins = Signal()
+        m.submodules.received = self._received = BlockMemory(self._target, 8, self._bytes)
+        m.submodules.said = self._said = BlockMemory(self._target, 8, self._bytes)
+        self._give(m)
         # Later assignments win: what a frame brings over what it is the answer to.
-        silent = self._send(m, going)
-        self._receive(m, resting & silent)
-        m.d.comb += self.idle.eq(resting & silent & ~self.o.valid & ~self.abort & ~self._owes & ~going)
+        silent = self._send(m, self._keep(m))
+        self._receive(m)
+        with m.If(self.abort):
+            self._abort(m, self.at_rest & silent)
+        waiting = self._taken == self._got
+        m.d.comb += self.idle.eq(waiting & silent & ~self.o.valid & ~self.abort & ~self._owes)
         return m
 
     # -- from the host ---------------------------------------------------------------------------------
 
-    def _receive(self, m: Module, resting: Value) -> None:
-        """Frames into the buffer; they count from their end on, if they are whole and the next."""
+    def _receive(self, m: Module) -> None:
+        """Frames into the next slot; they count from their end on, if they are whole and the next."""
         m.submodules.frames = frames = FrameReceiver()
         wiring.connect(m, wiring.flipped(self.i), frames.i)
-        size = record_size(HOST_HEADER)
-        # Of the header, and of what follows.
-        place, count = Signal(range(size + 1)), Signal(range(_TOO_LONG + 1))
-        too_long = count == _TOO_LONG
-        m.d.sync += [
-            self._memory.write.eq(frames.valid & (place == size) & ~too_long),
-            self._memory.write_address.eq(self._got + count),
-            self._memory.write_data.eq(frames.byte),
-        ]
+        # Bytes of the header, and of what follows.
+        place, count = Signal(range(record_size(HOST_HEADER) + 1)), Signal(range(2 * SLOT_BYTES))
+        too_long = Signal()
+        m.d.comb += too_long.eq(count == SLOT_BYTES + CRC_BYTES)
         with m.If(frames.valid):
-            with m.If(place != size):
+            with m.If(place != record_size(HOST_HEADER)):
                 m.d.sync += place.eq(place + 1)
             with m.Elif(~too_long):
                 m.d.sync += count.eq(count + 1)
-        # A cycle late: a byte more is no harm, a frame that goes on is.
-        beyond, held = Signal(), Signal(self._bits + 1)
-        m.d.sync += held.eq(self._got - self._taken)
-        m.d.sync += beyond.eq(held + count > link_window(self._bytes) + CRC_BYTES)
+        # A header's bytes are written too, where the first of its payload comes.
+        m.d.comb += [
+            self._received.write.eq(frames.end | (frames.valid & (count < SLOT_BYTES))),
+            self._received.write_address.eq(Cat(Mux(frames.end, LENGTH_AT, count[:8]), self._got[: self._bits])),
+            self._received.write_data.eq(Mux(frames.end, count - CRC_BYTES, frames.byte)),
+        ]
         header = self._header(m, frames.byte, frames.valid, place)
 
         whole, payload = Signal(), Signal()
-        m.d.comb += [whole.eq(frames.end & frames.whole & (count >= CRC_BYTES)), payload.eq(count > CRC_BYTES)]
-        session, rest = Signal(16), Signal(range(_AT_REST + 1))
+        m.d.comb += [whole.eq(frames.end & frames.whole & (count >= CRC_BYTES)), payload.eq(count != CRC_BYTES)]
         with m.If(frames.end):
             m.d.sync += [place.eq(0), count.eq(0)]
             m.d.comb += self.bad.eq((place != 0) & ~whole)
@@ -130,7 +127,7 @@ class Link(wiring.Component):
             m.d.sync += self._owes.eq(1)
         with m.If(whole & ~self.abort & header.known):
             with m.If(header.open & ~header.ours):
-                m.d.sync += [self.abort.eq(1), session.eq(header.session), rest.eq(0)]
+                m.d.sync += self.abort.eq(1)
             with m.Elif(header.ours):
                 m.d.sync += self._kept.eq(header.got)
                 with m.If(header.era != self._era):
@@ -138,154 +135,155 @@ class Link(wiring.Component):
                 with m.If(payload & header.ahead):
                     m.d.sync += self._lost.eq(1)
                     m.d.comb += self.missed.eq(1)
-                with m.If(payload & header.next & ~too_long & ~beyond):
-                    m.d.sync += self._got.eq(self._got + count - CRC_BYTES)
-
-        with m.If(self.abort):
-            m.d.sync += rest.eq(Mux(self.at_rest & resting, rest + 1, 0))
-            with m.If(rest == _AT_REST):
-                offsets = (self._got, self._taken, self._kept, self._sent, self._made, self._fetched)
-                m.d.sync += [offset.eq(0) for offset in offsets]
-                m.d.sync += [self._session.eq(session), self._era.eq(0), self._back.eq(0), self._lost.eq(0)]
-                # A frame in the middle of which this happens is none of the new session's.
-                m.d.sync += [self.abort.eq(0), self._owes.eq(1), count.eq(_TOO_LONG)]
+                with m.If(payload & header.next & ~too_long & ~self._full(self._got, self._taken)):
+                    m.d.sync += self._got.eq(self._got + 1)
+        # A frame in the middle of which a session begins is none of its.
+        with m.If(self._begins):
+            m.d.sync += header.known.eq(0)
 
     def _header(self, m: Module, byte: Value, valid: Value, place: Value) -> "_Header":
         """What a frame's header says, from its last byte on until the next frame's first: compared as it comes, so that
         little of it has to be kept."""
-        header = _Header()
-        low, borrow, same = Signal(8), Signal(), Signal()
+        header, distance = _Header(), Signal(NUMBER_BITS)
+        m.d.comb += distance.eq(byte - self._got)
+        # Of the session that is asked for, until it has begun.
+        self._asked = Signal(HOST_HEADER["session"])
+        low, high = self._session[:8], self._session[8:]
         with m.If(valid), m.Switch(place):
             with m.Case(0):
-                m.d.sync += [header.known.eq(byte[:4] == LINK_VERSION), header.open.eq(byte[4])]
+                m.d.sync += header.known.eq(byte[:4] == LINK_VERSION)
+                m.d.sync += Cat(header.open, header.era).eq(byte[4:])
             with m.Case(1):
-                m.d.sync += header.era.eq(byte)
+                m.d.sync += header.ours.eq(byte == low)
+                with m.If(~self.abort):
+                    m.d.sync += self._asked[:8].eq(byte)
             with m.Case(2):
-                m.d.sync += [header.session[:8].eq(byte), header.ours.eq(byte == self._session[:8])]
+                m.d.sync += header.ours.eq(header.ours & (byte == high))
+                with m.If(~self.abort):
+                    m.d.sync += self._asked[8:].eq(byte)
             with m.Case(3):
-                ours = header.ours & (byte == self._session[8:])
-                m.d.sync += [header.session[8:].eq(byte), header.ours.eq(ours)]
+                m.d.sync += [header.next.eq(distance == 0), header.ahead.eq((distance != 0) & ~distance[-1])]
             with m.Case(4):
-                m.d.comb += Cat(low, borrow).eq(byte - self._got[:8])
-                m.d.sync += [same.eq(low == 0), header.ahead.eq(borrow)]
-            with m.Case(5):
-                # `ahead` has the borrow of the byte before.
-                m.d.comb += low.eq(byte - self._got[8:] - header.ahead)
-                m.d.sync += [header.next.eq(same & (low == 0)), header.ahead.eq(~low[7] & ~(same & (low == 0)))]
-            with m.Case(6):
-                m.d.sync += header.got[:8].eq(byte)
-            with m.Case(7):
-                m.d.sync += header.got[8:].eq(byte)
+                m.d.sync += header.got.eq(byte)
         return header
 
-    def _give(self, m: Module) -> Signal:
-        """The buffer to the chip. Returns whether nothing is on its way there."""
-        m.submodules.received = self._memory = memory = BlockMemory(self._target, 8, self._bytes)
-        m.submodules.ahead = ahead = SyncFIFO(width=8, depth=_AHEAD)
-        self._fetched = Signal(self._bits)
-        room, asked = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(2)
-        fetch, taken = Signal(), Signal()
+    def _abort(self, m: Module, resting: Value) -> None:
+        """What was under way is given up; the session that was asked for begins after some cycles of rest."""
+        rest = Signal(range(_AT_REST + 1))
+        m.d.sync += rest.eq(Mux(resting, rest + 1, 0))
+        with m.If(rest == _AT_REST):
+            m.d.comb += self._begins.eq(1)
+            numbers = (self._got, self._taken, self._kept, self._sent, self._made, self._fill)
+            m.d.sync += [number.eq(0) for number in (*numbers, self._era, self._back, self._lost, rest)]
+            m.d.sync += [self._session.eq(self._asked), self.abort.eq(0), self._owes.eq(1)]
+
+    def _give(self, m: Module) -> None:
+        """The slots' bytes to the chip."""
+        m.submodules.give = reader = SlotReader(self._bits)
         m.d.comb += [
-            fetch.eq((self._fetched != self._got[: self._bits]) & (room != 0) & ~self.abort),
-            taken.eq(ahead.r_rdy & (self.to_chip.ready | self.abort)),
-            memory.address.eq(self._fetched),
-            ahead.w_data.eq(memory.data),
-            ahead.w_en.eq(asked[-1]),
-            ahead.r_en.eq(taken),
-            self.to_chip.valid.eq(ahead.r_rdy & ~self.abort),
-            self.to_chip.payload.eq(ahead.r_data),
+            reader.there.eq((self._taken != self._got) & ~self.abort),
+            reader.slot.eq(self._taken),
+            reader.clear.eq(self.abort),
+            reader.data.eq(self._received.data),
+            reader.o.ready.eq(self.to_chip.ready),
+            self._received.address.eq(reader.address),
+            self._received.enable.eq(reader.enable),
+            self.to_chip.valid.eq(reader.o.valid & ~self.abort),
+            self.to_chip.payload.eq(reader.o.payload),
         ]
-        m.d.sync += [
-            asked.eq(Cat(fetch, asked[0])),
-            self._fetched.eq(self._fetched + fetch),
-            self._taken.eq(self._taken + taken),
-            room.eq(room - fetch + taken),
-        ]
-        resting = Signal()
-        m.d.comb += resting.eq((room == _AHEAD) & ((self._fetched == self._got[: self._bits]) | self.abort))
-        return resting
+        with m.If(reader.done):
+            m.d.sync += self._taken.eq(self._taken + 1)
+
+    def _full(self, end: Signal, begin: Signal) -> Value:
+        """Whether the slot at `end` is the last that is free."""
+        return (end + 1)[: self._bits] == begin[: self._bits]
 
     # -- to the host -----------------------------------------------------------------------------------
 
     def _keep(self, m: Module) -> Signal:
-        """The chip's bytes into their buffer. Returns whether some are not sent."""
-        m.submodules.kept = self._said = memory = BlockMemory(self._target, 8, self._bytes)
-        space = Signal()
-        m.d.sync += space.eq((self._made - self._kept)[: self._bits + 1] < self._bytes - 2)
+        """The chip's bytes into slots. Returns what makes a frame of those that there are, if it can."""
+        close, closes = Signal(), Signal()
+        full = self._fill == LENGTH_AT
         m.d.comb += [
-            self.from_chip.ready.eq(space | self.abort),
-            memory.write.eq(self.from_chip.valid & space & ~self.abort),
-            memory.write_address.eq(self._made),
-            memory.write_data.eq(self.from_chip.payload),
-            memory.address.eq(self._sent),
+            closes.eq((full | (close & (self._fill != 0))) & ~self._full(self._made, self._kept)),
+            self.from_chip.ready.eq((~full & ~closes) | self.abort),
+            self._said.write.eq((self.from_chip.valid & self.from_chip.ready) | closes),
+            self._said.write_address.eq(Cat(Mux(closes, LENGTH_AT, self._fill), self._made[: self._bits])),
+            self._said.write_data.eq(Mux(closes, self._fill, self.from_chip.payload)),
         ]
-        m.d.sync += self._made.eq(self._made + memory.write)
-        going = Signal()
-        m.d.comb += going.eq(self._made != self._sent[: self._bits + 1])
-        return going
+        with m.If(closes):
+            m.d.sync += [self._made.eq(self._made + 1), self._fill.eq(0)]
+        with m.Elif(self._said.write):
+            m.d.sync += self._fill.eq(self._fill + 1)
+        return close
 
-    def _send(self, m: Module, going: Signal) -> Signal:
+    def _send(self, m: Module, close: Signal) -> Signal:
         """Frames of what is there, or of an answer that is owed. Returns whether none is on its way."""
         m.submodules.sender = sender = FrameSender()
         wiring.connect(m, sender.o, wiring.flipped(self.o))
-        got, room, told = Signal(OFFSET_BITS), Signal(OFFSET_BITS), Signal(OFFSET_BITS)
+        m.submodules.take = reader = SlotReader(self._bits)
         # The host hears of a quarter of its window when that has become free.
-        quarter = (self._bytes // 4).bit_length() - 1
-        news = Signal()
-        m.d.comb += news.eq(self._taken[quarter] != told[quarter])
+        quarter, told, news = self._taken[self._bits - 2], Signal(), Signal()
+        m.d.comb += news.eq(quarter != told)
         with m.If(news):
             m.d.sync += self._owes.eq(1)
-        at_rest = self.at_rest & (self._taken == self._got) & ~going
-        flags, era = Signal(3), Signal(8)
+        made, begun = self._made != self._sent, self._fill != 0
+        going = made | (begun & ~self._full(self._made, self._kept))
         values = {
             "version": Const(LINK_VERSION, 4),
-            "lost": flags[0],
-            "stuck": flags[1],
-            "idle": flags[2],
             "spare": Const(0, 1),
-            "era": era,
+            "era": self._era,
             "session": self._session,
-            "at": self._sent,
-            "got": got,
-            "room": room,
+            "number": self._sent,
+            "got": self._got,
+            "room": self._taken + link_window(self._bytes),
+            "lost": self._lost,
+            "stuck": self.stuck,
+            "idle": self.at_rest & (self._taken == self._got) & ~made & ~begun,
+            "padding": Const(0, 5),
         }
-        silent, count, patience = Signal(), Signal(range(MAX_PAYLOAD + 1)), Signal(range(_LINGER + 1))
-        header = Signal(8 * record_size(CHIP_HEADER))
-        m.d.comb += header.eq(Cat(values[name] for name in CHIP_HEADER))
+        header, size = Signal(8 * record_size(CHIP_HEADER)), record_size(CHIP_HEADER)
+        count, silent = Signal(range(size)), Signal()
+        m.d.comb += [
+            header.eq(Cat(values[name][:bits] for name, bits in CHIP_HEADER.items())),
+            reader.slot.eq(self._sent),
+            reader.data.eq(self._said.data),
+            self._said.address.eq(reader.address),
+            self._said.enable.eq(reader.enable),
+        ]
         with m.FSM(name="talk"):
             with m.State("Rest"):
-                m.d.comb += silent.eq(~news)
-                m.d.sync += count.eq(0)
+                m.d.comb += silent.eq(~news & (self.abort | ~going))
+                m.d.sync += told.eq(quarter)
                 with m.If(self._back):
                     m.d.sync += [self._sent.eq(self._kept), self._back.eq(0)]
                 with m.Elif(self._owes | (going & ~self.abort)):
-                    # What changes while it is sent.
-                    m.d.sync += [flags.eq(Cat(self._lost, self.stuck, at_rest)), era.eq(self._era)]
-                    m.d.sync += [got.eq(self._got), room.eq(self._taken + link_window(self._bytes))]
-                    m.d.sync += [self._owes.eq(0), told.eq(self._taken)]
+                    m.d.sync += self._owes.eq(0)
                     m.next = "Header"
             with m.State("Header"):
-                m.d.comb += [sender.i.valid.eq(1), sender.i.payload.byte.eq(header.word_select(count[:4], 8))]
+                m.d.comb += [sender.i.valid.eq(1), sender.i.payload.byte.eq(header.word_select(count, 8))]
                 with m.If(sender.i.ready):
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count == record_size(CHIP_HEADER) - 1):
-                        m.d.sync += [count.eq(0), patience.eq(_LINGER)]
+                    with m.If(count == size - 1):
+                        m.d.sync += count.eq(0)
                         m.next = "Look"
             with m.State("Look"):
-                m.d.sync += patience.eq(patience + 1)
-                with m.If((count == MAX_PAYLOAD) | self.abort | self._back):
+                # Meanwhile the chip may have said more of what it began to say.
+                m.d.comb += close.eq(~made)
+                with m.If(~going | self.abort):
                     m.next = "End"
-                with m.Elif(going):
-                    m.next = "Fetch"
-                with m.Elif(patience == _LINGER):
-                    m.next = "End"
-            with m.State("Fetch"):
-                m.next = "Payload"
+                with m.Elif(made):
+                    m.next = "Payload"
             with m.State("Payload"):
-                m.d.comb += [sender.i.valid.eq(1), sender.i.payload.byte.eq(self._said.data)]
-                with m.If(sender.i.ready):
-                    m.d.sync += [self._sent.eq(self._sent + 1), count.eq(count + 1), patience.eq(0)]
-                    m.next = "Look"
+                m.d.comb += [
+                    reader.there.eq(1),
+                    sender.i.valid.eq(reader.o.valid),
+                    sender.i.payload.byte.eq(reader.o.payload),
+                    reader.o.ready.eq(sender.i.ready),
+                ]
+                with m.If(reader.done):
+                    m.d.sync += self._sent.eq(self._sent + 1)
+                    m.next = "End"
             with m.State("End"):
                 m.d.comb += [sender.i.valid.eq(1), sender.i.payload.end.eq(1)]
                 with m.If(sender.i.ready):

@@ -16,6 +16,7 @@ class _Words(wiring.Component):
     """`depth` words of `width` bits, however they are made."""
 
     address: Value
+    enable: Value
     data: Value
     write: Value
     write_address: Value
@@ -27,6 +28,7 @@ class _Words(wiring.Component):
         super().__init__(
             {
                 "address": In(range(depth)),
+                "enable": In(1, init=1),  # type: ignore[call-arg]  # not in the stubs
                 "data": Out(width),
                 "write": In(1),
                 "write_address": In(range(depth)),
@@ -39,7 +41,8 @@ class _Words(wiring.Component):
 
 
 class _Block(_Words):
-    """One of the blocks that a memory is made of; `latency` is 1 or 2 cycles, 2 with an output register inside."""
+    """One of the blocks that a memory is made of; `latency` is 1 or 2 cycles, 2 with an output register inside, which
+    alone minds `enable`."""
 
     latency: ClassVar[int] = 1
 
@@ -113,7 +116,7 @@ class _DP16KD(_Block):
         for letter, value in (("A", write_address), ("B", address)):
             ports |= {f"i_AD{letter}{bit}": value[bit] for bit in range(14)}
             ports |= {f"i_CS{letter}{bit}": 0 for bit in range(3)}
-            ports |= {f"i_CLK{letter}": ClockSignal(), f"i_CE{letter}": 1, f"i_OCE{letter}": 1, f"i_RST{letter}": 0}
+            ports |= {f"i_CLK{letter}": ClockSignal(), f"i_CE{letter}": 1, f"i_RST{letter}": 0}
         written = Cat(self.write_data, Const(0, 18))
         ports |= {f"i_DIA{bit}": written[bit] for bit in range(18)}
         ports |= {f"i_DIB{bit}": 0 for bit in range(18)}
@@ -133,6 +136,8 @@ class _DP16KD(_Block):
             p_CLKAMUX="CLKA",
             p_CLKBMUX="CLKB",
             p_GSR="DISABLED",
+            i_OCEA=1,
+            i_OCEB=self.enable,
             i_WEA=self.write,
             i_WEB=0,
             **ports,
@@ -187,6 +192,7 @@ class _Blocks(_Words):
                 m.submodules[f"bank_{bank}_bit_{start}"] = block
                 m.d.comb += [
                     block.address.eq(self.address[:inner]),
+                    block.enable.eq(self.enable),
                     block.write.eq(self.write & (self.write_address[inner:] == bank)),
                     block.write_address.eq(self.write_address[:inner]),
                     block.write_data.eq(self.write_data[start : start + width]),
@@ -198,12 +204,14 @@ class _Blocks(_Words):
         chosen = self.address[inner:]
         for cycle in range(self._block.latency):
             later = Signal.like(chosen, reset_less=True, name=f"bank_{cycle + 1}")
-            m.d.sync += later.eq(chosen)
+            with m.If(1 if cycle == 0 else self.enable):
+                m.d.sync += later.eq(chosen)
             chosen = later
         word: Value = Array(words)[chosen]
         if self._block.latency == 1:
             register = Signal(self._width, reset_less=True)
-            m.d.sync += register.eq(word)
+            with m.If(self.enable):
+                m.d.sync += register.eq(word)
             word = register
         m.d.comb += self.data.eq(word)
         return m
@@ -213,6 +221,7 @@ class BlockMemory(_Blocks):
     """Block RAM with its output register. Latency 2 cycles; a read and a write a cycle. Starts undefined.
 
     address, data  the word at `address` is there two cycles later; width bits
+    enable         the output register takes it over in the cycle after its address; always where it is not connected
     write, write_address, write_data
                    a word must not be read in the cycle that it is written in: what is read then is undefined
     """

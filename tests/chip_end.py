@@ -19,7 +19,7 @@ from locallearn.quant.packets import pack, record_size, unpack
 
 __all__ = ["ChipEnd"]
 
-_MODULUS = 1 << 16
+_MODULUS = 1 << 8
 
 
 class ChipEnd:
@@ -34,15 +34,16 @@ class ChipEnd:
         self.version = version
         self.stuck = 0
         self.session = self.opened = 0
-        self._link_bytes = link_bytes
+        self._window = link_window(link_bytes)
         self._frame = bytearray()
         self._escaped = False
         self._clear()
 
     def _clear(self) -> None:
         self.got = self.era = self.lost = 0
-        # The chip's stream from `kept` on.
+        # Payloads from `kept` on, how many of them are sent, and what is in none yet.
         self.kept = self.sent = 0
+        self.frames: list[bytes] = []
         self.said = bytearray()
 
     def take(self, data: bytes) -> bytes:
@@ -77,16 +78,16 @@ class ChipEnd:
                 self.opened += 1
             return True
         progress = (header["got"] - self.kept) % _MODULUS
-        if progress > len(self.said):
+        if progress > len(self.frames):
             return True
-        del self.said[:progress]
+        del self.frames[:progress]
         self.sent = max(0, self.sent - progress)
         self.kept = header["got"]
         if header["era"] != self.era:
             self.era, self.sent, self.lost = header["era"], 0, 0
-        distance = (header["at"] - self.got) % _MODULUS
+        distance = (header["number"] - self.got) % _MODULUS
         if payload and distance == 0:
-            self.got = (self.got + len(payload)) % _MODULUS
+            self.got = (self.got + 1) % _MODULUS
             for byte in payload:
                 self.said += self.behind(byte)
         elif payload and distance < _MODULUS // 2:
@@ -95,13 +96,16 @@ class ChipEnd:
 
     def _answer(self) -> bytes:
         """Frames of what is there and fits the chip's buffer, or one without any."""
-        frames = b""
-        while not frames or self.sent < min(len(self.said), self._link_bytes):
+        while self.said and len(self.frames) < self._window:
+            self.frames.append(bytes(self.said[:MAX_PAYLOAD]))
+            del self.said[:MAX_PAYLOAD]
+        answer = b""
+        while not answer or self.sent < len(self.frames):
             header = {"version": self.version, "lost": self.lost, "stuck": self.stuck, "era": self.era}
-            header |= {"idle": self.sent == len(self.said), "spare": 0}
-            header |= {"session": self.session, "got": self.got, "at": (self.kept + self.sent) % _MODULUS}
-            header |= {"room": (self.got + link_window(self._link_bytes)) % _MODULUS}
-            payload = bytes(self.said[self.sent : min(self.sent + MAX_PAYLOAD, self._link_bytes)])
-            self.sent += len(payload)
-            frames += encode_frame(pack(CHIP_HEADER, **header), payload)
-        return frames
+            header |= {"idle": self.sent == len(self.frames) and not self.said, "spare": 0, "padding": 0}
+            header |= {"session": self.session, "got": self.got, "number": (self.kept + self.sent) % _MODULUS}
+            header |= {"room": (self.got + self._window) % _MODULUS}
+            payload = b"".join(self.frames[self.sent : self.sent + 1])
+            self.sent += len(payload) > 0
+            answer += encode_frame(pack(CHIP_HEADER, **header), payload)
+        return answer

@@ -12,7 +12,6 @@ from locallearn.host.device import ChipDevice
 from locallearn.host.link import Link
 from locallearn.host.report import counter_figures
 from locallearn.quant.classifier_spec import ClassifierSpec
-from locallearn.quant.frames import LINE_BYTES
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
 from locallearn.rtl.linked import LinkedChip
@@ -128,4 +127,4 @@ def test_a_chip_is_as_fast_as_its_slowest_part() -> None:
     cycles = estimate_cycles(plan, activity, single_port=False)
     assert cycles.train == max(layer.train for layer in cycles.layers)
     slow_link = estimate_cycles(plan, replace(activity, bytes=1e6), single_port=False)
-    assert slow_link.train == slow_link.infer == LINE_BYTES * 1e6 + 1
+    assert slow_link.train == slow_link.infer == 2 * 256 / 255 * 1e6 + 1

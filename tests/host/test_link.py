@@ -18,6 +18,7 @@ from locallearn.host import connect
 from locallearn.host.cli import main
 from locallearn.host.link import Link
 from locallearn.quant.errors import DeviceError, StateLost
+from locallearn.quant.frames import LINK_VERSION
 from tests.chip_end import ChipEnd
 from tests.host.fake_chip import FakeChip
 
@@ -96,10 +97,10 @@ def test_each_link_is_a_session(port: Port) -> None:
 
 
 def test_another_version_of_the_link(port: Port) -> None:
-    port.chip.version = 2
+    port.chip.version = LINK_VERSION + 1
     message = (
-        f"{port.path}: the chip speaks version 2 of the link, this host version 1: build the chip again, or install "
-        "the locallearn that it was built with"
+        f"{port.path}: the chip speaks version {LINK_VERSION + 1} of the link, this host version {LINK_VERSION}: build "
+        "the chip again, or install the locallearn that it was built with"
     )
     with pytest.raises(DeviceError, match=f"^{re.escape(message)}$"):
         Link(port.path)

@@ -78,9 +78,9 @@ class NoisyHost:
         return self.hear(size)
 
     def settle(self, window: int) -> None:
-        """Until the chip has all that was written, and has taken it: it lets the host send `window` bytes more."""
+        """Until the chip has all that was written, and has taken it: it lets the host send `window` frames more."""
         since = time.monotonic()
-        while self.end.unsent or self.end._acked < self.end._sent or self.end._room - self.end._acked != window:
+        while not self.end.settled or self.end.room != window:
             self.end.reconnected()
             self.exchange()
             assert time.monotonic() - since < _PATIENCE_S, "the chip does not take what it was sent"

@@ -127,7 +127,7 @@ class Fuzz:
                 packet = self.rng.choice([self.sample, self.sample, self.read, self.write])()
                 damage = self.rng.choice([0, 0.01, 0.1])
                 packets += Noise(*[damage / 4] * 4)(packet, self.rng)
-        acked = self.host.end._acked
+        delivered = self.host.end.delivered
         self.host.end.write(bytes(packets))
         heard, since = self.host.end.counters.received, time.monotonic()
         before = None
@@ -138,7 +138,7 @@ class Fuzz:
             if now != before:
                 before, since = now, time.monotonic()
         # A READ of four billion rows is the last that it takes.
-        self.nonsense += self.host.end._acked - acked
+        self.nonsense += self.host.end.delivered - delivered
 
     def restore(self) -> None:
         """After nonsense nothing is known of the chip's state but that it can be written."""

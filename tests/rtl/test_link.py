@@ -8,9 +8,17 @@ import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
 
-from locallearn.quant.frames import CHIP_HEADER, HOST_HEADER, FrameDecoder, encode_frame, link_window
+from locallearn.quant.frames import (
+    CHIP_HEADER,
+    HOST_HEADER,
+    LINK_VERSION,
+    MAX_PAYLOAD,
+    FrameDecoder,
+    encode_frame,
+    link_window,
+)
 from locallearn.quant.packets import pack, record_size, unpack
-from locallearn.rtl.link import Link
+from locallearn.rtl.link import SAY_CYCLES, Link
 from locallearn.rtl.target import GENERIC
 from locallearn.sim.bench import cycle, start
 from locallearn.sim.streams import Pace, Sink, Source, pace
@@ -54,7 +62,7 @@ class Host:
         self.frames: list[tuple[dict[str, int], bytes]] = []
         self.bad = self.missed = self._read = 0
         self._decoder = FrameDecoder()
-        self.fields = {"version": 1, "open": 0, "spare": 0, "era": 0, "session": SESSION, "at": 0, "got": 0}
+        self.fields = {name: 0 for name in HOST_HEADER} | {"version": LINK_VERSION, "session": SESSION}
         dut.at_rest.value = 1
         cocotb.start_soon(self._count())
 
@@ -125,7 +133,7 @@ class Host:
     @staticmethod
     def without_room(header: dict[str, int]) -> dict[str, int]:
         """What the chip has taken by then, and whether it is at rest, is its own affair."""
-        assert (header["room"] - header["got"]) % 0x10000 <= WINDOW, header
+        assert (header["room"] - header["got"]) % 256 <= WINDOW, header
         return {name: value for name, value in header.items() if name not in ("room", "idle")}
 
     @property
@@ -143,8 +151,8 @@ async def opened(dut: Any, takes: str = "steady", hears: str = "steady") -> Host
 
 
 def expected(**fields: int) -> dict[str, int]:
-    header = {"version": 1, "lost": 0, "stuck": 0, "spare": 0, "era": 0, "session": SESSION, "at": 0, "got": 0}
-    return {**header, **fields}
+    header = {name: 0 for name in CHIP_HEADER if name not in ("room", "idle")}
+    return header | {"version": LINK_VERSION, "session": SESSION} | fields
 
 
 # -- sessions ------------------------------------------------------------------------------------------
@@ -194,7 +202,7 @@ async def a_session_waits_for_the_chip(dut: Any) -> None:
     assert host.last() == expected(session=77)
     host.willing = True
     await host.send(b"new", session=77)
-    assert host.last() == expected(session=77, got=3)
+    assert host.last() == expected(session=77, got=1)
     assert host.taken == b"new"
 
 
@@ -218,7 +226,7 @@ async def a_frame_across_the_beginning_of_a_session(dut: Any) -> None:
     assert host.taken == b""
     host.said()
     await host.send(b"whole", session=99)
-    assert host.last() == expected(session=99, got=5)
+    assert host.last() == expected(session=99, got=1)
     assert host.taken == b"whole"
 
 
@@ -248,7 +256,7 @@ async def rest_is_said(dut: Any) -> None:
     host._take()
     assert not host.said()[-1][0]["idle"]
     host.willing = True
-    await host.send(at=1)
+    await host.send(number=1)
     assert host.said()[-1][0]["idle"]
 
 
@@ -260,20 +268,25 @@ async def frames_that_have_no_effect(dut: Any) -> None:
     """Each is answered if it is whole; the stream goes on behind them."""
     host = await opened(dut)
     await host.send(b"abc")
-    assert host.last() == expected(got=3)
+    assert host.last() == expected(got=1)
     others: list[dict[str, int]] = [
-        {"version": 2},
+        {"version": LINK_VERSION ^ 1},
         {"session": 0},
         {"session": SESSION ^ 1},
+        {"session": SESSION ^ 0x8000},
     ]
     for fields in others:
-        await host.send(b"def", at=3, **fields)
-        assert host.last() == expected(got=3), fields
-    for at in (0, 2, 0xFFFF, 0x8003):
-        await host.send(b"again", at=at)
-        assert host.last() == expected(got=3), at
+        await host.send(b"def", number=1, **fields)
+        assert host.last() == expected(got=1), fields
+    for number in (0, 255, 0x81):
+        await host.send(b"again", number=number)
+        assert host.last() == expected(got=1), number
     assert (host.bad, host.missed) == (0, 0)
-    whole = host.frame(b"def", at=3)
+    # Longer than a slot, however long it is.
+    for size in (MAX_PAYLOAD + 1, MAX_PAYLOAD + 2, 512, 1000):
+        await host.send(bytes(size), number=1)
+        assert host.last() == expected(got=1), size
+    whole = host.frame(b"def", number=1)
     for bit in range(8, 8 * (len(whole) - 1), 5):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -283,11 +296,11 @@ async def frames_that_have_no_effect(dut: Any) -> None:
         assert host.said() == [] and host.bad > bad, bit
     # Too short for a header.
     bad = host.bad
-    host.line.send(encode_frame(b"1234567"))
+    host.line.send(encode_frame(bytes(record_size(HOST_HEADER) - 1)))
     await host.rest()
     assert host.said() == [] and host.bad == bad + 1
-    await host.send(b"def", at=3)
-    assert host.last() == expected(got=6)
+    await host.send(b"def", number=1)
+    assert host.last() == expected(got=2)
     assert host.taken == b"abcdef"
 
 
@@ -295,15 +308,15 @@ async def frames_that_have_no_effect(dut: Any) -> None:
 async def a_frame_is_missing(dut: Any) -> None:
     """It is said until the host begins another era; a frame of that era that is not the next says it anew."""
     host = await opened(dut)
-    await host.send(b"later", at=3)
+    await host.send(b"later", number=1)
     assert host.last() == expected(lost=1)
     assert host.missed == 1
     await host.send()
     assert host.last() == expected(lost=1)
-    await host.send(b"later", at=3, era=1)
+    await host.send(b"later", number=0x7F, era=1)
     assert host.last() == expected(lost=1, era=1)
     await host.send(b"now", era=2)
-    assert host.last() == expected(got=3, era=2)
+    assert host.last() == expected(got=1, era=2)
     assert (host.taken, host.missed, host.bad) == (b"now", 2, 0)
 
 
@@ -313,65 +326,59 @@ async def the_window_is_filled_exactly(dut: Any) -> None:
     host = await opened(dut)
     host.willing = False
     rng = Random(1)
-    data = rng.randbytes(WINDOW)
-    pieces = [data[:256], data[256:512], data[512:]]
-    at = 0
-    for piece in pieces:
-        host.line.send(host.frame(piece, at=at))
-        at += len(piece)
+    pieces = [rng.randbytes(size) for size in (MAX_PAYLOAD, 1, 100)]
+    for number, piece in enumerate(pieces):
+        host.line.send(host.frame(piece, number=number))
     await host.line.drained()
     for _ in range(300):
         await RisingEdge(dut.clk)
     host._take()
-    # What was fetched ahead was not taken.
     assert host.said()[-1][0] == expected(got=WINDOW, room=WINDOW, idle=0)
     for piece in (rng.randbytes(100), rng.randbytes(600)):
-        host.line.send(host.frame(piece, at=WINDOW))
-        for _ in range(len(piece) + 300):
+        host.line.send(host.frame(piece, number=WINDOW))
+        for _ in range(2 * len(piece) + 300):
             await RisingEdge(dut.clk)
         host._take()
         assert host.said()[-1][0] == expected(got=WINDOW, room=WINDOW, idle=0)
     host.willing = True
     await host.rest()
-    assert host.taken == data
+    assert host.taken == b"".join(pieces)
     rooms = [header["room"] for header, _ in host.said()]
-    assert rooms and rooms == sorted(rooms)
-    assert 2 * WINDOW - rooms[-1] < BYTES // 4, rooms
-    more = rng.randbytes(rooms[-1] - WINDOW)[:256]
-    await host.send(more, at=WINDOW)
-    assert host.taken == data + more
+    assert rooms == sorted(rooms) and rooms[-1] == 2 * WINDOW, rooms
+    more = rng.randbytes(MAX_PAYLOAD)
+    await host.send(more, number=WINDOW)
+    assert host.taken == b"".join([*pieces, more])
 
 
 @cocotb.test
 @cocotb.parametrize(takes=("steady", "alternate", "random", "rare"))
-async def offsets_go_round(dut: Any, takes: str) -> None:
-    """At 2^16, at every pace of the chip; with the host's frames one after the other."""
+async def numbers_go_round(dut: Any, takes: str) -> None:
+    """At every pace of the chip; with the host's frames one after the other."""
     host = await opened(dut, takes)
-    rng, at, sent = Random(takes), 0, b""
-    size = 0x10100 if takes == "steady" else 3000
-    while len(sent) < size:
-        piece = rng.randbytes(rng.choice([1, 255, 256]))
-        host.line.send(host.frame(piece, at=at))
+    rng, number, sent = Random(takes), 0, b""
+    for number in range(1, 600 if takes == "steady" else 270):
+        piece = rng.randbytes(rng.choice([1, 2, 3, 4, 5, 30]) if number % 50 else rng.choice([254, 255]))
+        host.line.send(host.frame(piece, number=(number - 1) % 256))
         await host.line.drained()
-        at, sent = (at + len(piece)) % 0x10000, sent + piece
+        sent += piece
         while len(host.heard) < len(sent):
             await RisingEdge(dut.clk)
     await host.rest()
     assert host.taken == sent
     header, _ = host.said()[-1]
-    assert header["got"] == at and (header["room"] - at) % 0x10000 <= WINDOW
+    assert header["got"] == number % 256 and (header["room"] - number) % 256 <= WINDOW
 
 
 @cocotb.test
 async def latency_to_the_chip(dut: Any) -> None:
-    """5 cycles from a frame's last byte, then a byte a cycle."""
+    """6 cycles from a frame's last byte, then a byte every 2."""
     host = await opened(dut)
     payload = bytes(range(1, 101))
     host.line.send(host.frame(payload))
     await host.rest()
     cycles = [at for at, _ in host.heard]
-    assert [at - cycles[0] for at in cycles] == list(range(100))
-    assert cycles[0] - host.last_byte == 5
+    assert [at - cycles[0] for at in cycles] == list(range(0, 200, 2))
+    assert cycles[0] - host.last_byte == 6
 
 
 # -- to the host ---------------------------------------------------------------------------------------
@@ -382,32 +389,33 @@ async def latency_to_the_chip(dut: Any) -> None:
 async def what_the_chip_says_is_kept(dut: Any, hears: str) -> None:
     """Until the host has it; the chip waits when the buffer is full. A new era says it once more."""
     host = await opened(dut, hears=hears)
-    data = Random(hears).randbytes(BYTES - 1 + 200)
+    data = Random(hears).randbytes(WINDOW * MAX_PAYLOAD + 400)
     host.chip_says.send(data)
     await host.rest()
-    kept = len(data) - host.chip_says.pending
-    assert BYTES - 8 <= kept < BYTES
-    assert b"".join(payload for _, payload in host.said()) == data[:kept]
-    await host.send(era=1, got=100)
-    frames = host.said()
-    again = [(header["at"], payload) for header, payload in frames if header["era"] == 1 and payload]
-    assert b"".join(payload for _, payload in again) == data[100 : 100 + kept]
-    at = 100
-    for begin, payload in again:
-        assert begin == at and len(payload) <= 256
-        at += len(payload)
-    await host.send(era=1, got=100 + kept)
-    assert b"".join(payload for _, payload in host.said()) == data[100 + kept :]
-    await host.send(era=1, got=len(data))
-    assert host.last() == expected(at=len(data), era=1)
+    frames = [payload for _, payload in host.said() if payload]
+    first = len(frames[0])
+    assert [len(payload) for payload in frames] == [first, *[MAX_PAYLOAD] * (WINDOW - 1)]
+    kept = first + (WINDOW - 1) * MAX_PAYLOAD
+    # One more slot is filled, and not sent.
+    assert len(data) - host.chip_says.pending == kept + MAX_PAYLOAD
+    assert b"".join(frames) == data[:kept]
+    await host.send(era=1, got=1)
+    again = [(header["number"], payload) for header, payload in host.said() if header["era"] == 1 and payload]
+    assert [number for number, _ in again] == [1, 2, 3]
+    assert b"".join(payload for _, payload in again) == data[first : kept + MAX_PAYLOAD]
+    await host.send(era=1, got=4)
+    rest = [payload for _, payload in host.said() if payload]
+    assert b"".join(rest) == data[kept + MAX_PAYLOAD :]
+    await host.send(era=1, got=4 + len(rest))
+    assert host.last() == expected(number=4 + len(rest), era=1)
 
 
 @cocotb.test
-async def a_byte_every_12_cycles(dut: Any) -> None:
+async def a_byte_every_so_many_cycles(dut: Any) -> None:
     """Within a frame, where none is escaped."""
     host = await opened(dut)
     begin = len(host.sink.received)
     host.chip_says.send([1] * 200)
     await host.rest()
-    cycles = [received.cycle for received in host.sink.received[begin + 20 : begin + 100]]
-    assert {after - before for before, after in pairwise(cycles)} == {12}
+    cycles = [received.cycle for received in host.sink.received[begin + 120 : begin + 200]]
+    assert {after - before for before, after in pairwise(cycles)} == {SAY_CYCLES}

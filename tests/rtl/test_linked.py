@@ -21,7 +21,7 @@ from locallearn.sim.simulated import SimulatedChip
 
 SPEC = NetworkSpec("tiny", 3, InputSpec(9), (LayerSpec(4, lanes=2),))
 
-PATIENCE = 3000
+PATIENCE_BITS = 12
 """Cycles, in place of millions: the simulator passes as many in a thousandth of a second."""
 
 
@@ -42,7 +42,7 @@ class Hanging(wiring.Component):
 
 
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedChip]:
-    monkeypatch.setattr(linked, "Watchdog", partial(Watchdog, PATIENCE))
+    monkeypatch.setattr(linked, "Watchdog", partial(Watchdog, PATIENCE_BITS))
     with SimulatedChip(to_verilog(linked.LinkedChip(SPEC, link_bytes=1024)), optimise=False) as chip:
         yield chip
 
@@ -72,7 +72,7 @@ def test_waiting_for_the_host_is_not_hanging(waiting: SimulatedChip) -> None:
         link.write(packet[4:])
         # Opcode, and the only layer's record.
         assert len(link.read(device._result_size)) == device._result_size
-        assert device.counters().cycles > 10 * PATIENCE
+        assert device.counters().cycles > 10 << PATIENCE_BITS
 
 
 def test_hanging_is_said(hanging: SimulatedChip) -> None:

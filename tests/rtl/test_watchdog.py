@@ -10,11 +10,11 @@ from locallearn.rtl.watchdog import Watchdog
 from locallearn.sim.bench import cycle, parameters, start
 from tests.rtl.conftest import Bench
 
-PATIENCE = 20
+PATIENCE_BITS = 4
 
 
 def test_watchdog(bench: Bench) -> None:
-    bench(Watchdog(PATIENCE), PATIENCE)
+    bench(Watchdog(PATIENCE_BITS), 1 << PATIENCE_BITS)
 
 
 async def feed(dut: Any, turns: list[tuple[bool, bool]]) -> int | None:
