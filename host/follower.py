@@ -1,7 +1,9 @@
 """The golden model in a process of its own, learning what the chip learns while the chip learns it."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from types import TracebackType
@@ -20,11 +22,21 @@ _golden: Model
 
 
 def _start(spec: NetworkSpec, state: State) -> None:
-    # Ctrl-C reaches all processes of the terminal; the parent ends this one in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches all processes of a terminal, a service's end all of that; the parent ends this one in order.
+    for reason in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(reason, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     global _golden
     _golden = fastest_model()(spec)
     _golden.state = state
+
+
+def _end_with_parent() -> None:
+    """One that was killed ends nothing in order."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _learn(pixels: NDArray[np.uint8], labels: NDArray[np.int64], decay: tuple[float, ...]) -> None:

@@ -26,7 +26,7 @@ from locallearn.host.train import Display, resume, train
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.errors import RunError
 from locallearn.quant.fast import FastNetwork
-from locallearn.quant.spec import AugmentSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec
+from locallearn.quant.spec import AugmentSpec, InputSpec, LayerSpec, NetworkSpec, TrainingSpec, load_spec
 from locallearn.quant.state import State
 from locallearn.sim.design import chip_verilog
 from locallearn.sim.simulated import SimulatedChip
@@ -269,17 +269,18 @@ def test_full_disk_at_any_write(
 
 
 PROCESS = [sys.executable, "-c", "import sys; from locallearn.host.cli import main; sys.exit(main())", "train"]
-LONG = ["--device", "model", "--epochs", "12", "--checkpoint", "40", "--set", "layers.0.dropout=0.25"]
+LONG = ["--epochs", "12", "--checkpoint", "40", "--set", "layers.0.dropout=0.25"]
 
 
-def killed_and_resumed(folder: Path, kills: int, rng: np.random.Generator) -> None:
+def killed_and_resumed(folder: Path, kills: int, rng: np.random.Generator, device: str = "model") -> None:
     """A process learns until it is killed at a random moment of its training, and so do those that go on."""
-    assert main(["train", *LONG, "--out", str(folder / "whole")]) == 0
+    assert main(["train", *LONG, "--device", "model", "--out", str(folder / "whole")]) == 0
     expected = outcome(folder / "whole")
     number, killed = 0, 0
     while killed < kills:
         number += 1
-        path, arguments = folder / str(number), [*LONG, "--out", str(folder / str(number))]
+        path = folder / str(number)
+        arguments = [*LONG, "--device", device, "--out", str(path)]
         while killed < kills:
             before = times_of_checkpoints(path)
             process = subprocess.Popen([*PROCESS, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -292,8 +293,8 @@ def killed_and_resumed(folder: Path, kills: int, rng: np.random.Generator) -> No
             if process.returncode == 0:
                 break
             killed += 1
-            arguments = ["--resume", str(path), "--checkpoint", "40"]
-        assert main(["train", "--resume", str(path)]) == 0
+            arguments = ["--resume", str(path), "--device", device, "--checkpoint", "40"]
+        assert main(["train", "--resume", str(path), "--device", device]) == 0
         assert outcome(path) == expected
 
 
@@ -310,6 +311,14 @@ def test_killed_processes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_many_killed_processes(tmp_path: Path) -> None:
     killed_and_resumed(tmp_path, 50, np.random.default_rng(1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_killed_hosts_of_a_chip(tmp_path: Path) -> None:
+    """The chip stays: it is in the middle of what the last host sent when the next one comes."""
+    with SimulatedChip(chip_verilog(load_spec("digits").replaced({"layers.0.dropout": 0.25}))) as chip:
+        killed_and_resumed(tmp_path, 50, np.random.default_rng(2), chip.url)
 
 
 # -- damaged -------------------------------------------------------------------------------------------------------

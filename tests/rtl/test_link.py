@@ -260,6 +260,22 @@ async def rest_is_said(dut: Any) -> None:
     assert host.said()[-1][0]["idle"]
 
 
+@cocotb.test
+async def what_owes_an_answer_is_not_idle(dut: Any) -> None:
+    """From the cycle on in which the frame counts: a simulator looks only now and then, and sleeps if it is."""
+    host = await opened(dut)
+    host.line.send(host.frame())
+    await host.line.drained()
+    heard = len(host.sink.received)
+    size = record_size(CHIP_HEADER) + 6
+    while len(host.sink.received) < heard + size:
+        await RisingEdge(dut.clk)
+        said = len(host.sink.received) - heard
+        assert not dut.idle.value or cycle() < host.last_byte + 2, f"cycle {cycle()}: {said} of {size} bytes said"
+    await host.rest()
+    assert len(host.sink.received) - heard < size + 3, "no more than one frame"
+
+
 # -- from the host -------------------------------------------------------------------------------------
 
 
@@ -392,7 +408,9 @@ async def what_the_chip_says_is_kept(dut: Any, hears: str) -> None:
     data = Random(hears).randbytes(WINDOW * MAX_PAYLOAD + 400)
     host.chip_says.send(data)
     await host.rest()
-    frames = [payload for _, payload in host.said() if payload]
+    said = host.said()
+    assert not any(header["idle"] for header, _ in said), "more waits than may be sent"
+    frames = [payload for _, payload in said if payload]
     first = len(frames[0])
     assert [len(payload) for payload in frames] == [first, *[MAX_PAYLOAD] * (WINDOW - 1)]
     kept = first + (WINDOW - 1) * MAX_PAYLOAD
