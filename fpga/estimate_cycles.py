@@ -17,9 +17,17 @@ from locallearn.quant.frames import MAX_PAYLOAD
 from locallearn.quant.layer_plan import LayerPlan
 from locallearn.quant.packets import result_size
 from locallearn.quant.plan import NetworkPlan
-from locallearn.rtl.link import SAY_CYCLES
-from locallearn.rtl.slots import SLOT_CYCLES
-from locallearn.rtl.timing import OPERANDS, READOUT, SUM, WRITTEN, error_cycles, group_cycles, score_cycles
+from locallearn.rtl.timing import (
+    OPERANDS,
+    READOUT,
+    SAY_CYCLES,
+    SLOT_CYCLES,
+    SUM,
+    WRITTEN,
+    error_cycles,
+    group_cycles,
+    score_cycles,
+)
 
 __all__ = ["ChipCycles", "LayerCycles", "estimate_cycles", "estimate_layer_cycles"]
 

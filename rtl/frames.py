@@ -14,10 +14,9 @@ _SAY = 9
 
 
 class FrameReceiver(wiring.Component):
-    """From bytes of the line to those of frames, one every 2 cycles: the CRC goes by halves of a byte, for half of the
-    LUTs. Latency 1 cycle.
+    """From bytes of the line to those of frames, one a cycle. Latency 1 cycle.
 
-    i      bytes, taken however late they are
+    i      bytes, always taken
     byte   of a frame, its CRC's included, where `valid`
     end    the frame's bytes have all been there, or there were none since the last end; never with `valid`
     whole  with `end`: the frame's last bytes were the CRC of the others
@@ -30,20 +29,19 @@ class FrameReceiver(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = CRC32_ISO_HDLC(4).create()
-        escaped, half = Signal(), Signal()
+        m.submodules.crc = crc = CRC32_ISO_HDLC(8).create()
+        escaped = Signal()
         special = self.i.payload == ESCAPE
         ends = self.i.payload == FLAG
         m.d.comb += [
-            self.i.ready.eq(~self.valid),
-            crc.data.eq(Mux(half, self.byte[4:], self.byte[:4])),
-            crc.valid.eq(self.valid | half),
+            self.i.ready.eq(1),
+            crc.data.eq(self.byte),
+            crc.valid.eq(self.valid),
             crc.start.eq(self.end),
             self.whole.eq(crc.match_detected),
         ]
-        taken = self.i.valid & self.i.ready
-        m.d.sync += [self.valid.eq(taken & ~special & ~ends), self.end.eq(taken & ends), half.eq(self.valid)]
-        with m.If(taken):
+        m.d.sync += [self.valid.eq(self.i.valid & ~special & ~ends), self.end.eq(self.i.valid & ends)]
+        with m.If(self.i.valid):
             m.d.sync += [self.byte.eq(self.i.payload ^ Mux(escaped, FLIP, 0)), escaped.eq(special)]
         return m
 

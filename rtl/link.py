@@ -19,10 +19,7 @@ from locallearn.rtl.memory import BlockMemory
 from locallearn.rtl.slots import LENGTH_AT, SlotReader
 from locallearn.rtl.target import Target
 
-__all__ = ["SAY_CYCLES", "Link"]
-
-SAY_CYCLES = 10
-"""To send a byte of a payload."""
+__all__ = ["Link"]
 
 _AT_REST = 16
 """Cycles of rest that are one: what is on its way inside the chip is seen by then."""
@@ -43,12 +40,12 @@ class _Header:
 
 
 class Link(wiring.Component):
-    """Latency from a frame's last byte to its first at `to_chip` 6 cycles, a byte every 2 from there; towards the host
+    """Latency from a frame's last byte to its first at `to_chip` 7 cycles, a byte a cycle from there; towards the host
     a byte every SAY_CYCLES.
 
     link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 slots
 
-    i          bytes from the line, one every 2 cycles
+    i          bytes from the line, always taken
     o          bytes to the line
     to_chip    the host's stream
     from_chip  the chip's; kept until the host has it
@@ -187,6 +184,7 @@ class Link(wiring.Component):
             reader.data.eq(self._received.data),
             reader.o.ready.eq(self.to_chip.ready),
             self._received.address.eq(reader.address),
+            self._received.read.eq(reader.read),
             self._received.enable.eq(reader.enable),
             self.to_chip.valid.eq(reader.o.valid & ~self.abort),
             self.to_chip.payload.eq(reader.o.payload),
@@ -249,11 +247,12 @@ class Link(wiring.Component):
             reader.slot.eq(self._sent),
             reader.data.eq(self._said.data),
             self._said.address.eq(reader.address),
+            self._said.read.eq(reader.read),
             self._said.enable.eq(reader.enable),
         ]
         with m.FSM(name="talk"):
             with m.State("Rest"):
-                m.d.comb += silent.eq(~news & (self.abort | ~going))
+                m.d.comb += silent.eq(~news & ~self._back & (self.abort | ~going))
                 m.d.sync += told.eq(quarter)
                 with m.If(self._back):
                     m.d.sync += [self._sent.eq(self._kept), self._back.eq(0)]

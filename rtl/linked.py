@@ -21,7 +21,7 @@ class LinkedChip(wiring.Component):
 
     link_bytes  as `Link` takes them
 
-    i     bytes from the host, one every 2 cycles at least
+    i     bytes from the host, always taken
     o     bytes to the host
     idle  without further input nothing more happens
     """

@@ -16,6 +16,7 @@ class _Words(wiring.Component):
     """`depth` words of `width` bits, however they are made."""
 
     address: Value
+    read: Value
     enable: Value
     data: Value
     write: Value
@@ -28,6 +29,7 @@ class _Words(wiring.Component):
         super().__init__(
             {
                 "address": In(range(depth)),
+                "read": In(1, init=1),  # type: ignore[call-arg]  # not in the stubs
                 "enable": In(1, init=1),  # type: ignore[call-arg]  # not in the stubs
                 "data": Out(width),
                 "write": In(1),
@@ -42,7 +44,7 @@ class _Words(wiring.Component):
 
 class _Block(_Words):
     """One of the blocks that a memory is made of; `latency` is 1 or 2 cycles, 2 with an output register inside, which
-    alone minds `enable`."""
+    alone minds `enable`. What has a single port minds neither that nor `read`."""
 
     latency: ClassVar[int] = 1
 
@@ -58,6 +60,7 @@ class _Whole(_Block):
         read, write = memory.read_port(), memory.write_port()
         m.d.comb += [
             read.addr.eq(self.address),
+            read.en.eq(self.read),
             self.data.eq(read.data),
             write.addr.eq(self.write_address),
             write.data.eq(self.write_data),
@@ -116,7 +119,7 @@ class _DP16KD(_Block):
         for letter, value in (("A", write_address), ("B", address)):
             ports |= {f"i_AD{letter}{bit}": value[bit] for bit in range(14)}
             ports |= {f"i_CS{letter}{bit}": 0 for bit in range(3)}
-            ports |= {f"i_CLK{letter}": ClockSignal(), f"i_CE{letter}": 1, f"i_RST{letter}": 0}
+            ports |= {f"i_CLK{letter}": ClockSignal(), f"i_RST{letter}": 0}
         written = Cat(self.write_data, Const(0, 18))
         ports |= {f"i_DIA{bit}": written[bit] for bit in range(18)}
         ports |= {f"i_DIB{bit}": 0 for bit in range(18)}
@@ -136,6 +139,8 @@ class _DP16KD(_Block):
             p_CLKAMUX="CLKA",
             p_CLKBMUX="CLKB",
             p_GSR="DISABLED",
+            i_CEA=1,
+            i_CEB=self.read,
             i_OCEA=1,
             i_OCEB=self.enable,
             i_WEA=self.write,
@@ -192,6 +197,7 @@ class _Blocks(_Words):
                 m.submodules[f"bank_{bank}_bit_{start}"] = block
                 m.d.comb += [
                     block.address.eq(self.address[:inner]),
+                    block.read.eq(self.read),
                     block.enable.eq(self.enable),
                     block.write.eq(self.write & (self.write_address[inner:] == bank)),
                     block.write_address.eq(self.write_address[:inner]),
@@ -204,7 +210,7 @@ class _Blocks(_Words):
         chosen = self.address[inner:]
         for cycle in range(self._block.latency):
             later = Signal.like(chosen, reset_less=True, name=f"bank_{cycle + 1}")
-            with m.If(1 if cycle == 0 else self.enable):
+            with m.If((self.read, self.enable)[cycle]):
                 m.d.sync += later.eq(chosen)
             chosen = later
         word: Value = Array(words)[chosen]
@@ -221,7 +227,8 @@ class BlockMemory(_Blocks):
     """Block RAM with its output register. Latency 2 cycles; a read and a write a cycle. Starts undefined.
 
     address, data  the word at `address` is there two cycles later; width bits
-    enable         the output register takes it over in the cycle after its address; always where it is not connected
+    read           `address` is read, or the word read before stays in the memory
+    enable         that goes into the output register, or what is there stays; both always where they are not connected
     write, write_address, write_data
                    a word must not be read in the cycle that it is written in: what is read then is undefined
     """

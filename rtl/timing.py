@@ -1,5 +1,6 @@
 """How long things take on the chip, in cycles: for the RTL, and for estimates that do without it."""
 
+from locallearn.quant.frames import SLOT_BYTES
 from locallearn.quant.layer_plan import LayerPlan
 
 __all__ = [
@@ -8,7 +9,9 @@ __all__ = [
     "PRODUCT",
     "READOUT",
     "ROW",
+    "SAY_CYCLES",
     "SCORE",
+    "SLOT_CYCLES",
     "SUM",
     "WRITTEN",
     "error_cycles",
@@ -33,6 +36,12 @@ SCORE = 3
 
 READOUT = 4
 """From a group's sums to its first activation; one follows a cycle."""
+
+SLOT_CYCLES = SLOT_BYTES + 4
+"""From the link to the chip: a slot of a full frame, its length included."""
+
+SAY_CYCLES = 10
+"""To send a byte to the host."""
 
 
 def tree_cycles(terms: int) -> int:

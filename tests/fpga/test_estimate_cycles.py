@@ -127,4 +127,4 @@ def test_a_chip_is_as_fast_as_its_slowest_part() -> None:
     cycles = estimate_cycles(plan, activity, single_port=False)
     assert cycles.train == max(layer.train for layer in cycles.layers)
     slow_link = estimate_cycles(plan, replace(activity, bytes=1e6), single_port=False)
-    assert slow_link.train == slow_link.infer == 2 * 256 / 255 * 1e6 + 1
+    assert slow_link.train == slow_link.infer == 260 / 255 * 1e6 + 1

@@ -92,6 +92,7 @@ class Ear:
         dut, data = self.dut, bytearray()
         while True:
             await RisingEdge(dut.clk)
+            assert dut.i__ready.value, f"cycle {cycle()}: not ready"
             valid, end = bool(dut.valid.value), bool(dut.end.value)
             assert not (valid and end), f"cycle {cycle()}: a byte and an end"
             if valid:
@@ -190,27 +191,24 @@ async def frames_too_short_for_a_crc(dut: Any) -> None:
 
 @cocotb.test
 async def latency_of_the_receiver(dut: Any) -> None:
-    """1 cycle from a byte to the frame's, or the FLAG to its end; a byte every 2 cycles."""
+    """1 cycle from a byte to the frame's, or the FLAG to its end; a byte a cycle."""
     if parameters() != "receiver":
         return
     await start(dut)
     frame = encode_frame(b"abc")
-    taken: list[int] = []
+    taken = {}
     valid, ends = [], []
-    for _ in range(2 * len(frame) + 3):
-        dut.i__valid.value = len(taken) < len(frame)
-        dut.i__payload.value = frame[len(taken)] if len(taken) < len(frame) else 0
+    for number in range(len(frame) + 3):
+        dut.i__valid.value = number < len(frame)
+        dut.i__payload.value = frame[number] if number < len(frame) else 0
         await RisingEdge(dut.clk)
-        if dut.i__ready.value and len(taken) < len(frame):
-            taken.append(cycle())
+        taken[number] = cycle()
         valid += [cycle()] * bool(dut.valid.value)
         ends += [cycle()] * bool(dut.end.value)
     # Nothing is escaped in it.
     assert len(frame) == 9
     assert valid == [taken[number] + 1 for number in range(1, 8)]
     assert ends == [taken[0] + 1, taken[8] + 1]
-    # A FLAG is taken at once.
-    assert [after - before for before, after in pairwise(taken)] == [1, *[2] * 7]
 
 
 # -- the sender ----------------------------------------------------------------------------------------

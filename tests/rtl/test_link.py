@@ -18,8 +18,9 @@ from locallearn.quant.frames import (
     link_window,
 )
 from locallearn.quant.packets import pack, record_size, unpack
-from locallearn.rtl.link import SAY_CYCLES, Link
+from locallearn.rtl.link import Link
 from locallearn.rtl.target import GENERIC
+from locallearn.rtl.timing import SAY_CYCLES
 from locallearn.sim.bench import cycle, start
 from locallearn.sim.streams import Pace, Sink, Source, pace
 from tests.rtl.conftest import Bench
@@ -352,7 +353,7 @@ async def the_window_is_filled_exactly(dut: Any) -> None:
     assert host.said()[-1][0] == expected(got=WINDOW, room=WINDOW, idle=0)
     for piece in (rng.randbytes(100), rng.randbytes(600)):
         host.line.send(host.frame(piece, number=WINDOW))
-        for _ in range(2 * len(piece) + 300):
+        for _ in range(len(piece) + 300):
             await RisingEdge(dut.clk)
         host._take()
         assert host.said()[-1][0] == expected(got=WINDOW, room=WINDOW, idle=0)
@@ -387,14 +388,14 @@ async def numbers_go_round(dut: Any, takes: str) -> None:
 
 @cocotb.test
 async def latency_to_the_chip(dut: Any) -> None:
-    """6 cycles from a frame's last byte, then a byte every 2."""
+    """7 cycles from a frame's last byte, then a byte a cycle."""
     host = await opened(dut)
     payload = bytes(range(1, 101))
     host.line.send(host.frame(payload))
     await host.rest()
     cycles = [at for at, _ in host.heard]
-    assert [at - cycles[0] for at in cycles] == list(range(0, 200, 2))
-    assert cycles[0] - host.last_byte == 6
+    assert [at - cycles[0] for at in cycles] == list(range(100))
+    assert cycles[0] - host.last_byte == 7
 
 
 # -- to the host ---------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ SINGLE_PORT_BLOCKS: tuple[Shape, ...] = ((1, 1), (16, 16384), (40, 300), (20, 40
 
 async def use(dut: Any, number: int, shape: Shape, two_ports: bool, collide: bool) -> None:
     """Reads of words already written, one a cycle, and writes, of another word in the same cycle if it can. In some
-    cycles the output register keeps what it has.
+    cycles memory or output register keep what they have.
 
     Or of the same word, with `collide`: ECP5's model then answers the opposite, so that no bench would miss it.
     """
@@ -45,7 +45,7 @@ async def use(dut: Any, number: int, shape: Shape, two_ports: bool, collide: boo
     port = {
         # A memory of a single word has no address.
         name: getattr(dut, f"item_{number}__{name}") if depth > 1 or "address" not in name else None
-        for name in ("address", "enable", "data", "write", "write_address", "write_data")
+        for name in ("address", "read", "enable", "data", "write", "write_address", "write_data")
     }
 
     def put(name: str, value: int) -> None:
@@ -68,7 +68,8 @@ async def use(dut: Any, number: int, shape: Shape, two_ports: bool, collide: boo
         put("write_address", random.randrange(depth) if new is None else new)
         put("write_data", data)
         put("address", random.randrange(depth) if old is None else old)
-        enable = random.random() < 0.8
+        reads, enable = random.random() < 0.8 or not two_ports, random.random() < 0.8
+        put("read", reads)
         put("enable", enable)
         await RisingEdge(dut.clk)
         actual = port["data"].value
@@ -78,7 +79,8 @@ async def use(dut: Any, number: int, shape: Shape, two_ports: bool, collide: boo
         opposite = (1 << width) - 1 if old == new else 0
         if enable:
             expect = read
-        read = None if old is None else table[old] ^ opposite
+        if reads:
+            read = None if old is None else table[old] ^ opposite
         if new is not None:
             table[new] = data
 
