@@ -208,15 +208,16 @@ async def a_session_waits_for_the_chip(dut: Any) -> None:
 
 
 @cocotb.test
-async def a_frame_across_the_beginning_of_a_session(dut: Any) -> None:
-    """One whose first bytes came before it is not taken for a whole one of the new session."""
+@cocotb.parametrize(session=(SESSION, 99))
+async def a_frame_across_the_beginning_of_a_session(dut: Any, session: int) -> None:
+    """One whose first bytes came before it is not taken for a whole one of the new session, whatever its own is."""
     host = await opened(dut)
     dut.at_rest.value = 0
     host.line.send(host.frame(open=1, session=99))
     await host.line.drained()
     for _ in range(200):
         await RisingEdge(dut.clk)
-    frame = host.frame(bytes(range(1, 101)), session=99)
+    frame = host.frame(bytes(range(1, 101)), session=session)
     host.line.send(frame[:60])
     await host.line.drained()
     dut.at_rest.value = 1
