@@ -193,6 +193,7 @@ def plan_of(shape: tuple[int, int, int], *layer: int, **choices: Any) -> ConvPla
         pytest.param(plan_of((2, 7, 5), 2, 3, 2), id="stride 2"),
         pytest.param(plan_of((1, 4, 18), 3, 2, padding=1), id="two words of columns"),
         pytest.param(plan_of((20, 3, 3), 2, 3, padding=2, pool=2, lanes=2), id="two words of channels"),
+        pytest.param(plan_of((1, 3, 3), 2, 3, padding=2), id="more places than columns"),
         pytest.param(plan_of((1, 1, 1), 1, 1), id="a single pixel"),
         pytest.param(plan_of((2, 6, 9), 4, 5, 2, pool=2), id="5x5, stride 2, pool"),
     ],
