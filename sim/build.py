@@ -42,9 +42,11 @@ _ONCE = ("-O0",)
 # Verilator's run-time library, of which the clock loop calls nothing.
 _RUNTIME = ("-O1",)
 
-# C++ that is compiled as one file: with less, reading Verilator's headers again costs more than a second
+# C++ that is compiled as one file: with less, reading Verilator's headers again, 0.8 s, costs more than a second
 # processor saves.
 _UNIT_BYTES = 500_000
+# A megabyte takes as long as its headers.
+_UNIT_BYTES_UNOPTIMISED = 2_000_000
 
 _LOG_LINES_SHOWN = 12
 
@@ -126,11 +128,11 @@ class _Job:
 
     def compile(self, often: tuple[str, ...]) -> None:
         """Compile the folder's C++, and the run-time library unless it is there."""
-        sources = sorted(self.folder.glob("*.cpp"))
-        runs_once = [source for source in sources if "__Slow" in source.name]
-        runs_often = [source for source in sources if "__Slow" not in source.name]
-        units = [(self._unit(f"often{number}", group), often) for number, group in enumerate(_groups(runs_often))]
-        units += [(self._unit(f"once{number}", group), _ONCE) for number, group in enumerate(_groups(runs_once))]
+        alike: dict[tuple[str, ...], list[Path]] = {often: [], _ONCE: []}
+        for source in sorted(self.folder.glob("*.cpp")):
+            alike[_ONCE if "__Slow" in source.name else often].append(source)
+        groups = [(group, flags) for flags, sources in alike.items() for group in _groups(sources, _unit_bytes(flags))]
+        units = [(self._unit(f"unit{number}", group), flags) for number, (group, flags) in enumerate(groups)]
         if not self.runtime.exists():
             library = [self.verilator / "include" / f"{name}.cpp" for name in ("verilated", "verilated_threads")]
             units.append((self._unit("runtime", library), _RUNTIME))
@@ -189,12 +191,16 @@ class _Job:
             raise ToolError(f"{tool} failed ({status}):\n{said}")
 
 
-def _groups(sources: list[Path]) -> list[list[Path]]:
-    """The files in groups of about `_UNIT_BYTES`."""
+def _unit_bytes(flags: tuple[str, ...]) -> int:
+    return _UNIT_BYTES_UNOPTIMISED if "-O0" in flags else _UNIT_BYTES
+
+
+def _groups(sources: list[Path], unit: int) -> list[list[Path]]:
+    """The files in groups of about `unit` bytes."""
     groups: list[list[Path]] = []
-    size = _UNIT_BYTES
+    size = unit
     for source in sources:
-        if size >= _UNIT_BYTES:
+        if size >= unit:
             groups.append([])
             size = 0
         groups[-1].append(source)

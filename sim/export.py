@@ -1,8 +1,11 @@
 """Amaranth components as Verilog and as RTLIL, yosys's own format."""
 
+import gc
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from amaranth.back import rtlil  # type: ignore[attr-defined]  # not in the stubs
@@ -30,8 +33,22 @@ def to_rtlil(component: "wiring.Component[Any]", name: str = "top") -> str:
     A stream `i` has the ports i__payload, i__valid and i__ready; `clk` and `rst` belong to the domain `sync`.
     The text depends on nothing but the component: equal components have equal text.
     """
-    text: str = rtlil.convert(component, name=name, emit_src=False)
+    with _no_collection():
+        text: str = rtlil.convert(component, name=name, emit_src=False)
     return text
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Amaranth's netlist is objects by the hundred thousand, all in use: to look for garbage among them, again and
+    again, takes 40 % of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def to_verilog(component: "wiring.Component[Any]", name: str = "top") -> str:

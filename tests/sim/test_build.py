@@ -72,7 +72,7 @@ def test_other_designs_compilers_and_optimisations_are_other_executables(cache: 
 
 
 def test_every_file_can_be_compiled_on_its_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_module, "_UNIT_BYTES", 1)
+    monkeypatch.setattr(build_module, "_unit_bytes", lambda flags: 1)
     stages: list[str] = []
     build(wire(4), cache, progress=stages.append)
     assert len(stages) > 2 + 3
