@@ -82,14 +82,13 @@ class Link(wiring.Component):
         self._begins = Signal()
         m.submodules.received = self._received = BlockMemory(self._target, 8, self._bytes)
         m.submodules.said = self._said = BlockMemory(self._target, 8, self._bytes)
-        self._give(m)
+        given = self._give(m)
         # Later assignments win: what a frame brings over what it is the answer to.
-        silent = self._send(m, self._keep(m))
+        silent = self._send(m, self._keep(m), given)
         self._receive(m)
         with m.If(self.abort):
             self._abort(m, self.at_rest & silent)
-        waiting = self._taken == self._got
-        m.d.comb += self.idle.eq(waiting & silent & ~self.o.valid & ~self.abort & ~self._owes)
+        m.d.comb += self.idle.eq(given & silent & ~self.o.valid & ~self.abort & ~self._owes)
         return m
 
     # -- from the host ---------------------------------------------------------------------------------
@@ -174,23 +173,29 @@ class Link(wiring.Component):
             m.d.sync += [number.eq(0) for number in (*numbers, self._era, self._back, self._lost, rest)]
             m.d.sync += [self._session.eq(self._asked), self.abort.eq(0), self._owes.eq(1)]
 
-    def _give(self, m: Module) -> None:
-        """The slots' bytes to the chip."""
+    def _give(self, m: Module) -> Value:
+        """The slots' bytes to the chip. Returns whether none is on its way there."""
         m.submodules.give = reader = SlotReader(self._bits)
+        # What the chip did not take waits here: it says so late in a cycle, too late for a memory.
+        waits, held = Signal(), Signal(8)
+        m.d.sync += waits.eq(self.to_chip.valid & ~self.to_chip.ready)
+        with m.If(~waits):
+            m.d.sync += held.eq(reader.o.payload)
         m.d.comb += [
             reader.there.eq((self._taken != self._got) & ~self.abort),
             reader.slot.eq(self._taken),
             reader.clear.eq(self.abort),
             reader.data.eq(self._received.data),
-            reader.o.ready.eq(self.to_chip.ready),
+            reader.o.ready.eq(~waits),
             self._received.address.eq(reader.address),
             self._received.read.eq(reader.read),
             self._received.enable.eq(reader.enable),
-            self.to_chip.valid.eq(reader.o.valid & ~self.abort),
-            self.to_chip.payload.eq(reader.o.payload),
+            self.to_chip.valid.eq((reader.o.valid | waits) & ~self.abort),
+            self.to_chip.payload.eq(Mux(waits, held, reader.o.payload)),
         ]
         with m.If(reader.done):
             m.d.sync += self._taken.eq(self._taken + 1)
+        return (self._taken == self._got) & ~waits
 
     def _full(self, end: Signal, begin: Signal) -> Value:
         """Whether the slot at `end` is the last that is free."""
@@ -215,7 +220,7 @@ class Link(wiring.Component):
             m.d.sync += self._fill.eq(self._fill + 1)
         return close
 
-    def _send(self, m: Module, close: Signal) -> Signal:
+    def _send(self, m: Module, close: Signal, given: Value) -> Signal:
         """Frames of what is there, or of an answer that is owed. Returns whether none is on its way."""
         m.submodules.sender = sender = FrameSender()
         wiring.connect(m, sender.o, wiring.flipped(self.o))
@@ -237,7 +242,7 @@ class Link(wiring.Component):
             "room": self._taken + link_window(self._bytes),
             "lost": self._lost,
             "stuck": self.stuck,
-            "idle": self.at_rest & (self._taken == self._got) & ~made & ~begun,
+            "idle": self.at_rest & given & ~made & ~begun,
             "padding": Const(0, 5),
         }
         header, size = Signal(8 * record_size(CHIP_HEADER)), record_size(CHIP_HEADER)
