@@ -76,6 +76,8 @@ class Link(wiring.Component):
         # Of the chip's: that the host has, that were sent, and that there are; and bytes of the one that is being made.
         self._kept, self._sent, self._made = Signal(NUMBER_BITS), Signal(NUMBER_BITS), Signal(NUMBER_BITS)
         self._fill = Signal(range(SLOT_BYTES))
+        # That one's slot is the last that is free.
+        self._last = Signal()
         self._session, self._era = Signal(HOST_HEADER["session"]), Signal(HOST_HEADER["era"])
         self._lost, self._owes, self._back = Signal(), Signal(), Signal()
         # An abort's last cycle.
@@ -207,8 +209,10 @@ class Link(wiring.Component):
         """The chip's bytes into slots. Returns what makes a frame of those that there are, if it can."""
         close, closes = Signal(), Signal()
         full = self._fill == LENGTH_AT
+        # A cycle late: behind one that is closed there is nothing to close for so long.
+        m.d.sync += self._last.eq(self._full(self._made, self._kept))
         m.d.comb += [
-            closes.eq((full | (close & (self._fill != 0))) & ~self._full(self._made, self._kept)),
+            closes.eq((full | (close & (self._fill != 0))) & ~self._last),
             self.from_chip.ready.eq((~full & ~closes) | self.abort),
             self._said.write.eq((self.from_chip.valid & self.from_chip.ready) | closes),
             self._said.write_address.eq(Cat(Mux(closes, LENGTH_AT, self._fill), self._made[: self._bits])),
@@ -231,7 +235,7 @@ class Link(wiring.Component):
         with m.If(news):
             m.d.sync += self._owes.eq(1)
         made, begun = self._made != self._sent, self._fill != 0
-        going = made | (begun & ~self._full(self._made, self._kept))
+        going = made | (begun & ~self._last)
         values = {
             "version": Const(LINK_VERSION, 4),
             "spare": Const(0, 1),
