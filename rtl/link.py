@@ -214,13 +214,17 @@ class Link(wiring.Component):
         m.d.comb += [
             closes.eq((full | (close & (self._fill != 0))) & ~self._last),
             self.from_chip.ready.eq((~full & ~closes) | self.abort),
-            self._said.write.eq((self.from_chip.valid & self.from_chip.ready) | closes),
+        ]
+        takes = self.from_chip.valid & self.from_chip.ready
+        # From registers: what the chip says comes from all over it.
+        m.d.sync += [
+            self._said.write.eq(takes | closes),
             self._said.write_address.eq(Cat(Mux(closes, LENGTH_AT, self._fill), self._made[: self._bits])),
             self._said.write_data.eq(Mux(closes, self._fill, self.from_chip.payload)),
         ]
         with m.If(closes):
             m.d.sync += [self._made.eq(self._made + 1), self._fill.eq(0)]
-        with m.Elif(self._said.write):
+        with m.Elif(takes):
             m.d.sync += self._fill.eq(self._fill + 1)
         return close
 
