@@ -16,7 +16,7 @@ from locallearn.host.endpoint import LinkCounters
 from locallearn.host.link import Link
 from locallearn.quant.errors import DeviceError
 from locallearn.quant.network import GoldenNetwork, LayerCounters, Model, check_decay, check_exits, quantise_pixels
-from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields
+from locallearn.quant.packets import ACCESS, Opcode, encode_samples, pack, record_size, result_fields, result_size
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.registers import CHIP, CHIP_COUNTERS, LAYER_COUNTERS, Kind, Region, interface_fingerprint, regions
 from locallearn.quant.spec import NetworkSpec
@@ -321,7 +321,7 @@ class ChipDevice(Device):
         self._link = link
         self._regions = regions(self.plan)
         self._result = result_fields(self.plan)
-        self._result_size = 1 + len(self.plan.layers) * record_size(self._result)
+        self._result_size = result_size(self.plan)
         self._check_fingerprints()
 
     def _check_fingerprints(self) -> None:

@@ -6,10 +6,11 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyp
 from amaranth.lib.wiring import In, Out
 
 from locallearn.quant.frames import CRC_BYTES, ESCAPE, FLAG, FLIP
+from locallearn.rtl.timing import SAY_CYCLES
 
 __all__ = ["FrameReceiver", "FrameSender"]
 
-_SAY = 9
+_SAY = SAY_CYCLES - 1
 """The last of a byte's steps."""
 
 
@@ -47,8 +48,8 @@ class FrameReceiver(wiring.Component):
 
 
 class FrameSender(wiring.Component):
-    """From bytes of a frame to those of the line, a byte every 10 cycles: the CRC goes bit by bit, for a quarter of the
-    LUTs.
+    """From bytes of a frame to those of the line, a byte every SAY_CYCLES: the CRC goes bit by bit, for a quarter of
+    the LUTs.
 
     i  bytes; `end` in place of one after a frame's last, taken when all of the frame has been said
     o  bytes, held in a register

@@ -79,6 +79,8 @@ class Link(wiring.Component):
         # That one's slot is the last that is free.
         self._last = Signal()
         self._session, self._era = Signal(HOST_HEADER["session"]), Signal(HOST_HEADER["era"])
+        # The session that is asked for, until it has begun.
+        self._asked = Signal(HOST_HEADER["session"])
         self._lost, self._owes, self._back = Signal(), Signal(), Signal()
         # An abort's last cycle.
         self._begins = Signal()
@@ -144,8 +146,6 @@ class Link(wiring.Component):
         little of it has to be kept."""
         header, distance = _Header(), Signal(NUMBER_BITS)
         m.d.comb += distance.eq(byte - self._got)
-        # Of the session that is asked for, until it has begun.
-        self._asked = Signal(HOST_HEADER["session"])
         low, high = self._session[:8], self._session[8:]
         with m.If(valid), m.Switch(place):
             with m.Case(0):

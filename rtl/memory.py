@@ -249,7 +249,8 @@ class _ShallowMemory(_Blocks):
 class SinglePortMemory(_Blocks):
     """SPRAM and a register. Latency 2 cycles; a read or a write a cycle. Starts undefined.
 
-    Members as those of `BlockMemory`, but nothing is read in a cycle with `write`: its data is undefined.
+    Members as those of `BlockMemory`, but nothing is read in a cycle with `write`: its data is undefined; and it reads
+    in every other, whatever `read` is.
     """
 
     def __init__(self, target: Target, width: int, depth: int) -> None:
