@@ -92,12 +92,12 @@ class AccessUnit(wiring.Component):
             with m.If(self.write):
                 m.next = "Collect"
 
-        # Bit by bit: a fifth of the LUTs.
+        # Bit by bit, a fifth of the LUTs; from registers, for a bit is chosen among 32.
         m.submodules.crc = crc = CRC32_ISO_HDLC(1).create()
-        bit = Signal(3)
+        bit, adds = Signal(3), Signal()
         said = element.word_select(byte, 8)
         reads_out = ~self.write & ~self.check
-        m.d.comb += crc.data.eq(said.bit_select(bit, 1))
+        m.d.sync += [crc.data.eq(said.bit_select(bit, 1)), crc.valid.eq(adds)]
 
         with m.FSM(name="access_phase"):
             with m.State("Idle"), m.If(self.i.valid & self.start):
@@ -134,7 +134,7 @@ class AccessUnit(wiring.Component):
                     with m.If(self.write):
                         m.next = "Next"
             with m.State("Send"):
-                m.d.comb += [self.o.valid.eq(~self.check), self.o.payload.eq(said), crc.valid.eq(self.check)]
+                m.d.comb += [self.o.valid.eq(~self.check), self.o.payload.eq(said), adds.eq(self.check)]
                 m.d.sync += bit.eq(Mux(self.check, bit + 1, 0))
                 with m.If(Mux(self.check, bit == 7, self.o.ready)):
                     m.d.sync += byte.eq(byte + 1)
