@@ -76,8 +76,8 @@ class Link(wiring.Component):
         # Of the chip's: that the host has, that were sent, and that there are; and bytes of the one that is being made.
         self._kept, self._sent, self._made = Signal(NUMBER_BITS), Signal(NUMBER_BITS), Signal(NUMBER_BITS)
         self._fill = Signal(range(SLOT_BYTES))
-        # That one's slot is the last that is free.
-        self._last = Signal()
+        # That one's slot is the last that is free; a byte waits for its place in it.
+        self._last, self._waits = Signal(), Signal()
         self._session, self._era = Signal(HOST_HEADER["session"]), Signal(HOST_HEADER["era"])
         # The session that is asked for, until it has begun.
         self._asked = Signal(HOST_HEADER["session"])
@@ -207,20 +207,23 @@ class Link(wiring.Component):
 
     def _keep(self, m: Module) -> Signal:
         """The chip's bytes into slots. Returns what makes a frame of those that there are, if it can."""
-        close, closes = Signal(), Signal()
+        close, closes, takes = Signal(), Signal(), Signal()
         full = self._fill == LENGTH_AT
         # A cycle late: behind one that is closed there is nothing to close for so long.
         m.d.sync += self._last.eq(self._full(self._made, self._kept))
+        # Every second cycle a byte, between registers: what the chip says comes from all over it.
+        byte = Signal(8)
+        m.d.comb += self.from_chip.ready.eq(~self._waits)
+        with m.If(~self._waits):
+            m.d.sync += [byte.eq(self.from_chip.payload), self._waits.eq(self.from_chip.valid)]
+        with m.Elif(takes | self.abort):
+            m.d.sync += self._waits.eq(0)
         m.d.comb += [
             closes.eq((full | (close & (self._fill != 0))) & ~self._last),
-            self.from_chip.ready.eq((~full & ~closes) | self.abort),
-        ]
-        takes = self.from_chip.valid & self.from_chip.ready
-        # From registers: what the chip says comes from all over it.
-        m.d.sync += [
+            takes.eq(self._waits & ~full & ~closes),
             self._said.write.eq(takes | closes),
             self._said.write_address.eq(Cat(Mux(closes, LENGTH_AT, self._fill), self._made[: self._bits])),
-            self._said.write_data.eq(Mux(closes, self._fill, self.from_chip.payload)),
+            self._said.write_data.eq(Mux(closes, self._fill, byte)),
         ]
         with m.If(closes):
             m.d.sync += [self._made.eq(self._made + 1), self._fill.eq(0)]
@@ -238,7 +241,7 @@ class Link(wiring.Component):
         m.d.comb += news.eq(quarter != told)
         with m.If(news):
             m.d.sync += self._owes.eq(1)
-        made, begun = self._made != self._sent, self._fill != 0
+        made, begun = self._made != self._sent, (self._fill != 0) | self._waits
         going = made | (begun & ~self._last)
         values = {
             "version": Const(LINK_VERSION, 4),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis.strategies import DataObject
 from sklearn.datasets import load_digits
 
 from locallearn.host.connect import connect
+from locallearn.quant import classifier
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.fast import FastNetwork
 from locallearn.quant.formats import QFormat
@@ -115,6 +116,53 @@ def test_equals_golden_beyond_small_sizes(spec: NetworkSpec) -> None:
     assert golden.counters[0].words_written > 0
 
 
+SUM = (150 << 17) + (1 << 16) - 1
+"""More than 2^24, where 32-bit floating point knows even numbers alone; requantised by 17 bits it is 150, by one unit
+more 151."""
+
+
+def of_large_weights() -> tuple[np.ndarray, np.ndarray]:
+    """-1 times 1, and 128 times others."""
+    x, weights = np.full(486, 128), np.zeros(487, int)
+    x[0], weights[0] = 1, -1
+    weights[1:101], weights[-1] = 1500, (SUM + 1) // 128 - 150_000
+    return x, weights
+
+
+def of_a_large_bias() -> tuple[np.ndarray, np.ndarray]:
+    """128 times its weight; the inputs are 1."""
+    x, weights = np.ones(486, int), np.full(487, 32_240)
+    weights[0], weights[-1] = -1, 32_000
+    weights[1] = SUM + 1 - 484 * 32_240 - 128 * 32_000
+    return x, weights
+
+
+def of_weights_that_cancel_out() -> tuple[np.ndarray, np.ndarray]:
+    """Those below zero belong to inputs that are 0."""
+    x, weights = of_large_weights()
+    x[201:301], weights[201:301] = 0, -1500
+    return x, weights
+
+
+@pytest.mark.parametrize("of", [of_large_weights, of_a_large_bias, of_weights_that_cancel_out])
+def test_sums_beyond_32_bit_floating_point(of: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
+    """In whatever order its products are added up, and rounded to such numbers, SUM comes out one too large."""
+    spec = NetworkSpec(
+        "",
+        2,
+        InputSpec(486, shape=(54, 3, 3)),
+        (ConvSpec(1, padding=0, resolution=0),),
+        weight=QFormat(16, 15, signed=True),
+        activation=QFormat(8, 6),
+    )
+    golden, fast = GoldenNetwork(spec), FastNetwork(spec)
+    x, weights = of()
+    assert x @ weights[:-1] + 128 * weights[-1] == SUM and abs(weights).max() < 1 << 15
+    golden.weights = fast.weights = [weights[np.newaxis], *golden.weights[1:]]
+    assert golden.run(x[np.newaxis].astype(np.uint8)).activations[0] == 150
+    assert fast.run(x[np.newaxis].astype(np.uint8)).activations[0] == 150
+
+
 def test_errors_that_cancel_out_take_noise() -> None:
     """All windows are the same: where the errors of a channel's places sum to 0, it is learned from all the same."""
     spec = NetworkSpec("", 2, InputSpec(4, shape=(1, 2, 2)), (ConvSpec(16, 1, resolution=0, rate_shift=6),))
@@ -171,6 +219,17 @@ def test_some_samples_of_a_batch_stop(last: str) -> None:
     fast.exits = golden.plan.no_exits
     assert_same("all stop", np.repeat(fast.run(x[600:800]).predicted[:, :1], 3, axis=1), stopped.predicted)
     assert not stopped.activations[1].any()
+
+
+@pytest.mark.parametrize("model", [GoldenNetwork, FastNetwork])
+def test_the_lead_that_is_asked_for_is_enough(model: type[GoldenNetwork | FastNetwork]) -> None:
+    spec = NetworkSpec("", 4, InputSpec(9), (LayerSpec(5), LayerSpec(5)), early_exit=True)
+    x, _ = random_batch(spec, 1)
+    lead = classifier.lead(GoldenNetwork(spec).step(x[0])[0].scores)
+    network = model(spec)
+    for exits, answered in (((lead,), 0), ((lead + 1,), 1)):
+        network.exits = exits
+        assert network.run(x).answered == answered
 
 
 def test_counters_are_cleared() -> None:
