@@ -60,10 +60,9 @@ class ConvBank(Bank):
         p, control, count = self._plan, self.control, len(self._lanes)
         cells, pixels = (1 << sum(address.values()) for address in (p.error_address, p.winner_address))
         m.submodules.winners = winners = words_memory(self._target, count * p.winner_bits, pixels)
-        # A word is gathered until its last lane has come, and written in the next cycle.
+        # A word is gathered until its last lane has come, and written in the next cycle. Lanes without a channel keep
+        # what the group before had there: they have no errors.
         gathered = Signal(data.ArrayLayout(p.winner_bits, count))
-        with m.If(winners.write):
-            m.d.sync += gathered.eq(0)
         m.d.comb += winners.write_data.eq(gathered)
         last = control.kept_lane == self._lanes[-1]
         m.d.sync += [

@@ -274,10 +274,10 @@ class Comparison:
         self.golden.decay = decay
         self.chip.set_decay(decay)
 
-    def set_exits(self) -> None:
-        """At which some samples stop at each layer, if they can."""
+    def set_exits(self, most: int) -> None:
+        """At which some samples stop at each layer, if they can; at 0 all do, but for those that are learned."""
         if self.spec.early_exit:
-            exits = tuple(min(int(self._rng.integers(30)), none) for none in self.golden.plan.no_exits)
+            exits = tuple(min(int(self._rng.integers(most + 1)), none) for none in self.golden.plan.no_exits)
             self.golden.exits = exits
             self.chip.set_exits(exits)
 
@@ -437,12 +437,14 @@ def compare(spec: NetworkSpec, number: int, cache: Path) -> None:
             both.write_weights()
         both.assert_same_last_sample(both.run(16))
         both.assert_same_state()
-        both.set_exits()
+        both.set_exits(29)
         both.run(12, learn=False)
         both.set_any_decay()
+        both.set_exits(0)
         both.run(14)
         both.set_largest_decay()
         both.run(14)
+        both.set_exits(29)
         both.assert_same_last_sample(both.run(4, learn=False))
         both.assert_same_state()
 
