@@ -40,7 +40,7 @@ class _Header:
 
 
 class Link(wiring.Component):
-    """Latency from a frame's last byte to its first at `to_chip` 7 cycles, a byte a cycle from there; towards the host
+    """Latency from a frame's last byte to its first at `to_chip` 8 cycles, a byte a cycle from there; towards the host
     a byte every SAY_CYCLES.
 
     link_bytes  that wait each way, in block RAM: a power of 2 from 4 to 128 slots
@@ -178,11 +178,15 @@ class Link(wiring.Component):
     def _give(self, m: Module) -> Value:
         """The slots' bytes to the chip. Returns whether none is on its way there."""
         m.submodules.give = reader = SlotReader(self._bits)
-        # What the chip did not take waits here: it says so late in a cycle, too late for a memory.
-        waits, held = Signal(), Signal(8)
-        m.d.sync += waits.eq(self.to_chip.valid & ~self.to_chip.ready)
+        # One byte is at the chip, and one behind it where that was not taken: memories are late in a cycle, and so is
+        # what the chip says.
+        there, waits, byte, held = Signal(), Signal(), Signal(8), Signal(8)
         with m.If(~waits):
-            m.d.sync += held.eq(reader.o.payload)
+            m.d.sync += [held.eq(reader.o.payload), waits.eq(reader.o.valid)]
+        with m.If(self.to_chip.ready | ~there):
+            m.d.sync += [there.eq(reader.o.valid | waits), byte.eq(Mux(waits, held, reader.o.payload)), waits.eq(0)]
+        with m.If(self.abort):
+            m.d.sync += [there.eq(0), waits.eq(0)]
         m.d.comb += [
             reader.there.eq((self._taken != self._got) & ~self.abort),
             reader.slot.eq(self._taken),
@@ -192,12 +196,12 @@ class Link(wiring.Component):
             self._received.address.eq(reader.address),
             self._received.read.eq(reader.read),
             self._received.enable.eq(reader.enable),
-            self.to_chip.valid.eq((reader.o.valid | waits) & ~self.abort),
-            self.to_chip.payload.eq(Mux(waits, held, reader.o.payload)),
+            self.to_chip.valid.eq(there & ~self.abort),
+            self.to_chip.payload.eq(byte),
         ]
         with m.If(reader.done):
             m.d.sync += self._taken.eq(self._taken + 1)
-        return (self._taken == self._got) & ~waits
+        return (self._taken == self._got) & ~there & ~waits
 
     def _full(self, end: Signal, begin: Signal) -> Value:
         """Whether the slot at `end` is the last that is free."""

@@ -168,7 +168,7 @@ class LayerBench:
         self._dut.busy.value = 1
         self._begun = cycle()
 
-    async def rest(self) -> None:
+    async def finish(self) -> None:
         """Compare all answers, and wait until the layer is at rest."""
         dut = self._dut
         await self.results.expect(self._expected_results)
@@ -180,12 +180,8 @@ class LayerBench:
             assert cycle() - self.results.received[-1].cycle < 5000, f"cycle {cycle()}: expected rest, actual work"
         dut.busy.value = 0
         self._busy_cycles += cycle() - self._begun
-
-    async def finish(self) -> None:
-        """`rest`, in which nothing more comes."""
-        await self.rest()
         for _ in range(20):
-            await RisingEdge(self._dut.clk)
+            await RisingEdge(dut.clk)
         self.results.expect_nothing_more()
         if self._output is not None:
             self._output.expect_nothing_more()
@@ -196,13 +192,6 @@ class LayerBench:
         for x, label in samples:
             self.send(x, label)
         await self.finish()
-
-    async def compare_clipped(self) -> None:
-        """The counter of weights that were clipped with the golden model's."""
-        counted = (await self._host.read(Kind.COUNTERS, [LAYER_COUNTERS.index("saturated")])).item()
-        assert counted == self.golden.counters.saturated, (
-            f"after cycle {cycle()}: expected {self.golden.counters.saturated} clipped, actual {counted}"
-        )
 
     async def compare(self) -> None:
         """Every weight, register and counter with the golden model's."""

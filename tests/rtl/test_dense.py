@@ -64,21 +64,6 @@ async def learns_at_any_moment_of_the_next_sample(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
-async def rests_when_everything_is_counted(dut: Any) -> None:
-    """Weights are clipped to the end, lanes behind one another; what was clipped is asked for at once."""
-    case = parameters()
-    await start(dut)
-    layer = LayerBench(dut, case, "steady", "steady")
-    await layer.load()
-    for _ in range(20):
-        x = layer.any_sample()
-        layer.begin(0)
-        layer.send(x, wrong_label(layer, x))
-        await layer.rest()
-        await layer.compare_clipped()
-
-
-@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def infers_in_the_stated_time(dut: Any) -> None:
     """A sample after another without a zero: rows are read in every cycle, unless the answers take longer."""
     case = parameters()

@@ -389,14 +389,14 @@ async def numbers_go_round(dut: Any, takes: str) -> None:
 
 @cocotb.test
 async def latency_to_the_chip(dut: Any) -> None:
-    """7 cycles from a frame's last byte, then a byte a cycle."""
+    """8 cycles from a frame's last byte, then a byte a cycle."""
     host = await opened(dut)
     payload = bytes(range(1, 101))
     host.line.send(host.frame(payload))
     await host.rest()
     cycles = [at for at, _ in host.heard]
     assert [at - cycles[0] for at in cycles] == list(range(100))
-    assert cycles[0] - host.last_byte == 7
+    assert cycles[0] - host.last_byte == 8
 
 
 # -- to the host ---------------------------------------------------------------------------------------
