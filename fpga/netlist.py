@@ -18,7 +18,7 @@ from locallearn.rtl.linked import LinkedChip
 from locallearn.rtl.target import ECP5, Target
 from locallearn.sim.export import to_rtlil
 
-__all__ = ["Netlist", "chip_netlist", "synthesise"]
+__all__ = ["Netlist", "chip_netlist", "count_blocks", "synthesise"]
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,37 @@ def chip_netlist(spec: NetworkSpec, target: Target = ECP5, link_bytes: int = 102
 
 def synthesise(component: "wiring.Component[Any]", target: Target) -> Netlist:
     """Any component, by the same steps."""
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        cells = _synthesise(component, target, folder, "", "write_verilog -noattr top.v")
+        return Netlist(primitive_models(target) + (folder / "top.v").read_text(), cells)
+
+
+def count_blocks(component: "wiring.Component[Any]", target: Target) -> dict[str, int]:
+    """How many memories and multipliers of each kind `synthesise` makes, in half the time: the rest is logic."""
+    with TemporaryDirectory() as scratch:
+        return _synthesise(component, target, Path(scratch), "-run begin:map_ffram")
+
+
+def _synthesise(
+    component: "wiring.Component[Any]", target: Target, folder: Path, options: str, *more: str
+) -> dict[str, int]:
+    """How many cells of each kind there are in the end; `more` is done with them, in the folder."""
     yosys = find_tool("yosys")
     script = "\n".join(
         [
             "read_rtlil top.il",
             UNDEFINED_COLLISIONS,
-            " ".join([*FLOWS[target.name].synthesis, "-top top"]),
+            " ".join([*FLOWS[target.name].synthesis, "-top top", options]),
             "tee -q -o cells.json stat -json",
-            "write_verilog -noattr top.v",
+            *more,
         ]
     )
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "top.il").write_text(to_rtlil(component))
-        (folder / "top.ys").write_text(script)
-        done = subprocess.run([*yosys.command, "-q", "top.ys"], cwd=folder, capture_output=True, encoding="utf-8")
-        if done.returncode:
-            last = done.stderr.strip().rpartition("\n")[2]
-            raise ToolError(f"yosys failed to synthesise (exit status {done.returncode}): {last}")
-        cells = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
-        return Netlist(primitive_models(target) + (folder / "top.v").read_text(), cells)
+    (folder / "top.il").write_text(to_rtlil(component))
+    (folder / "top.ys").write_text(script)
+    done = subprocess.run([*yosys.command, "-q", "top.ys"], cwd=folder, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise ToolError(f"yosys failed to synthesise (exit status {done.returncode}): {last}")
+    cells: dict[str, int] = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
+    return cells

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, flock
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -45,6 +46,10 @@ _VERILATE = (
 # Benches are short: compiling a design with more would take longer than it saves. The run-time library, which all of
 # them share, is worth it: it brings every value from and to Python. The runner knows no option for that.
 _MAKE = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O1"
+
+# Verilator's headers take the compiler longer than most designs: a rule of Verilator's makefile reads them ahead. What
+# is left beside a file of this name is taken in its place where that is included first.
+_HEADER = "verilated_vpi.h.fast"
 
 _PERIOD = 10
 """Of the clock, in ns."""
@@ -137,10 +142,17 @@ def _environment() -> Iterator[None]:
 
 def _build(verilog: str, seen: Sequence[str], cache: Path) -> Path:
     """The folder of the simulation of `verilog`, made unless it is in the cache; benches see these ports of it."""
-    # Verilator's run-time library is the same for all designs and takes longer than most of them.
-    runtime = _cached(_EMPTY, (), cache, _MAKE, (), keep="verilated*.o")
-    objects = " ".join(str(file) for file in sorted(runtime.iterdir()))
-    return _cached(verilog, seen, cache, f"{_MAKE} VM_GLOBAL_FAST=", ("-LDFLAGS", objects), keep=_TOP)
+    # Verilator's run-time library is the same for all designs and takes longer than most of them: the first process
+    # makes it, and the others wait.
+    with (cache / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        runtime = _cached(_EMPTY, (), cache, f"{_MAKE} --eval=default:{_HEADER}.gch", (), keep="verilated*")
+        header = runtime / _HEADER
+        if not header.exists():  # for compilers that do not take what was read ahead
+            header.write_text('#include "verilated_vpi.h"\n')
+    objects = " ".join(str(file) for file in sorted(runtime.glob("*.o")))
+    make = f"{_MAKE} VM_GLOBAL_FAST= USER_CPPFLAGS=-include{header}"
+    return _cached(verilog, seen, cache, make, ("-LDFLAGS", objects), keep=_TOP)
 
 
 def _cached(verilog: str, seen: Sequence[str], cache: Path, make: str, options: tuple[str, ...], keep: str) -> Path:

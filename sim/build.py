@@ -89,6 +89,7 @@ def build(
             job = _Job(
                 folder=Path(folder),
                 runtime=cache / f"runtime-{_digest(*tools, *_RUNTIME)}.o",
+                headers=cache / f"headers-{_digest(*tools, *_OFTEN_UNOPTIMISED)}.h",
                 log=cache / f"{key}.log",
                 compiler=compiler,
                 verilator=verilator,
@@ -108,12 +109,14 @@ class _Job:
 
     folder     its own, for everything in the making
     runtime    Verilator's run-time library as an object file, shared by all designs
+    headers    Verilator's, beside them what the compiler made of them, shared by all designs without optimisation
     log        where the words of a failed tool are kept
     verilator  the folder of the package
     """
 
     folder: Path
     runtime: Path
+    headers: Path
     log: Path
     compiler: Compiler
     verilator: Path
@@ -132,7 +135,10 @@ class _Job:
         for source in sorted(self.folder.glob("*.cpp")):
             alike[_ONCE if "__Slow" in source.name else often].append(source)
         groups = [(group, flags) for flags, sources in alike.items() for group in _groups(sources, _unit_bytes(flags))]
-        units = [(self._unit(f"unit{number}", group), flags) for number, (group, flags) in enumerate(groups)]
+        headers = self._headers() if often == _OFTEN_UNOPTIMISED else ()
+        units = [
+            (self._unit(f"unit{number}", group), (*flags, *headers)) for number, (group, flags) in enumerate(groups)
+        ]
         if not self.runtime.exists():
             library = [self.verilator / "include" / f"{name}.cpp" for name in ("verilated", "verilated_threads")]
             units.append((self._unit("runtime", library), _RUNTIME))
@@ -156,18 +162,29 @@ class _Job:
         self._run("The linker", (*self.compiler.command, *objects, str(self.runtime), "-pthread", "-o", "chip"))
         return self.folder / "chip"
 
+    def _headers(self) -> tuple[str, ...]:
+        """Options that include the headers as they were read once, which takes longer than most such designs."""
+        if not self.headers.exists():
+            source = self.verilator / "include" / "verilated.h"
+            made, fallback = self.folder / "headers.h.gch", self.folder / "headers.h"
+            self._call_compiler(*_OFTEN_UNOPTIMISED, "-x", "c++-header", str(source), "-o", made.name)
+            made.replace(self.headers.with_suffix(".h.gch"))
+            fallback.write_text('#include "verilated.h"\n')
+            fallback.replace(self.headers)
+        return ("-include", str(self.headers))
+
     def _unit(self, name: str, sources: list[Path]) -> Path:
         unit = self.folder / f"{name}.cpp"
         unit.write_text("".join(f'#include "{source}"\n' for source in sources))
         return unit
 
     def _compile(self, unit: Path, flags: tuple[str, ...]) -> None:
+        self._call_compiler(*flags, "-c", unit.name, "-o", unit.with_suffix(".o").name)
+
+    def _call_compiler(self, *arguments: str) -> None:
         include = self.verilator / "include"
         headers = ("-isystem", str(include), "-isystem", str(include / "vltstd"))
-        self._run(
-            self.compiler.name,
-            (*self.compiler.command, *_LANGUAGE, *flags, *headers, "-c", unit.name, "-o", unit.with_suffix(".o").name),
-        )
+        self._run(self.compiler.name, (*self.compiler.command, *_LANGUAGE, *headers, *arguments))
 
     def _run(self, tool: str, command: tuple[str, ...]) -> None:
         environment = {**os.environ, "VERILATOR_ROOT": str(self.verilator)}

@@ -134,6 +134,7 @@ class Source(_Stream):
             assert cycle() - since < _PATIENCE, f"{self._name}: {left} payloads not taken since cycle {since}"
 
     async def _run(self) -> None:
+        valid = False
         while True:
             await RisingEdge(self._clk)
             if self._offering and self._ready.value:
@@ -142,7 +143,8 @@ class Source(_Stream):
                 willing = self._pace(False)
                 self._offering = willing and bool(self._queue)
                 self._payload.value = self._queue.popleft() if self._offering else self._noise.getrandbits(self._width)
-                self._valid.value = self._offering
+                if valid != self._offering:
+                    self._valid.value = valid = self._offering
 
 
 @dataclass(frozen=True)
@@ -201,5 +203,5 @@ class Sink(_Stream):
             if offered is not None and ready:
                 self.received.append(Received(cycle(), unpack(self._layout, offered)))
             held = None if ready else offered
-            ready = self._pace(held is not None)
-            self._ready.value = ready
+            if ready != (willing := self._pace(held is not None)):
+                self._ready.value = ready = willing

@@ -9,11 +9,12 @@ import pytest
 from locallearn.fpga.boards import BOARDS, Board, find_board
 from locallearn.fpga.estimate import LOGIC_ERROR, estimate
 from locallearn.fpga.estimate_resources import estimate_layer_resources, estimate_resources
-from locallearn.fpga.netlist import chip_netlist
+from locallearn.fpga.netlist import count_blocks
 from locallearn.quant.classifier_spec import ClassifierSpec
 from locallearn.quant.formats import QFormat
 from locallearn.quant.plan import NetworkPlan
 from locallearn.quant.spec import ConvSpec, InputSpec, LayerSpec, NetworkSpec, load_spec
+from locallearn.rtl.linked import LinkedChip
 from tests.fpga.test_netlist import BLOCK_RAMS, MULTIPLIERS, count
 
 RECORDS: list[dict[str, Any]] = json.loads(
@@ -59,11 +60,11 @@ def test_what_was_counted(record: dict[str, Any]) -> None:
 def test_the_rtl_has_what_is_estimated(spec: NetworkSpec, board: Board) -> None:
     """Of today, where records are of the day that they were made."""
     target = board.target
-    netlist = chip_netlist(spec, target, board.link_bytes)
+    found = count_blocks(LinkedChip(spec, target, board.link_bytes), target)
     estimated = estimate_resources(NetworkPlan(spec), board)
-    assert count(netlist, BLOCK_RAMS[target]) == estimated["block_ram"]
-    assert netlist.cells.get("SB_SPRAM256KA", 0) == estimated.get("spram", 0)
-    multipliers = count(netlist, MULTIPLIERS[target] - {"MULT9X9"}) + netlist.cells.get("MULT9X9", 0) / 2
+    assert count(found, BLOCK_RAMS[target]) == estimated["block_ram"]
+    assert found.get("SB_SPRAM256KA", 0) == estimated.get("spram", 0)
+    multipliers = count(found, MULTIPLIERS[target] - {"MULT9X9"}) + found.get("MULT9X9", 0) / 2
     assert estimated["dsp"] == pytest.approx(multipliers, abs=0.5)
 
 

