@@ -208,6 +208,24 @@ async def a_session_waits_for_the_chip(dut: Any) -> None:
 
 
 @cocotb.test
+async def what_has_no_room_is_dropped_too(dut: Any) -> None:
+    """The byte that waits for it included: a chip that could not say it would never be at rest."""
+    host = await opened(dut)
+    host.chip_says.send([1] * (WINDOW + 2) * MAX_PAYLOAD)
+    await host.rest()
+    host.said()
+    assert host.chip_says.pending, "more than there is room for"
+    dut.at_rest.value = 0
+    host.line.send(host.frame(open=1, session=77))
+    await host.chip_says.drained()
+    dut.at_rest.value = 1
+    await host.rest()
+    said = host.said()
+    assert said[-1][0]["session"] == 77
+    assert not any(payload for header, payload in said if header["session"] == 77)
+
+
+@cocotb.test
 @cocotb.parametrize(session=(SESSION, 99))
 async def a_frame_across_the_beginning_of_a_session(dut: Any, session: int) -> None:
     """One whose first bytes came before it is not taken for a whole one of the new session, whatever its own is."""
@@ -428,6 +446,26 @@ async def what_the_chip_says_is_kept(dut: Any, hears: str) -> None:
     assert b"".join(rest) == data[kept + MAX_PAYLOAD :]
     await host.send(era=1, got=4 + len(rest))
     assert host.last() == expected(number=4 + len(rest), era=1)
+
+
+@cocotb.test
+async def idle_is_said_behind_the_last_byte(dut: Any) -> None:
+    """With which the chip comes to rest, whenever that is while an answer to another frame is sent."""
+    host = await opened(dut)
+    for moment in range(140):
+        dut.at_rest.value = 0
+        host.line.send(host.frame(got=moment))
+        await host.line.drained()
+        for _ in range(moment):
+            await RisingEdge(dut.clk)
+        host.chip_says.send([moment])
+        while not (dut.from_chip__valid.value and dut.from_chip__ready.value):
+            await RisingEdge(dut.clk)
+        dut.at_rest.value = 1
+        await host.rest()
+        said = host.said()
+        behind = 1 + [payload for _, payload in said].index(bytes([moment]))
+        assert not any(header["idle"] for header, _ in said[:behind]), f"{moment} cycles behind the frame"
 
 
 @cocotb.test
